@@ -1,0 +1,39 @@
+// Package ingest is the first stage: sources hand over raw payloads, formats
+// turn them into events, and the pipeline publishes these to tocsin.events.
+package ingest
+
+import (
+	"context"
+	"time"
+)
+
+// Delivery is one raw payload from a source: the body of one Firehose record,
+// one Kinesis record, a part of a file.
+type Delivery struct {
+	// Data must not be changed by the source after the hand-over, until Ack was
+	// called; then the source may reuse it.
+	Data []byte
+	// Source is the kind of source: "firehose", "kinesis", "file".
+	Source string
+	// Lane is source and input shard; event times are compared within a lane.
+	// The number of lanes must be bounded by the configuration or by AWS.
+	Lane string
+	// Origin says where Data came from, for a dead letter.
+	Origin string
+	// Received is when the source had it.
+	Received time.Time
+	// Ack is called exactly once, from any goroutine: with nil when all that
+	// Data held is in Kafka with acks=all (events and dead letters alike), with
+	// an error when that will not happen, and the source must deliver it again.
+	Ack func(error)
+}
+
+// Source reads deliveries from one place.
+type Source interface {
+	// Run calls hand for each delivery until ctx ends or the input does. hand
+	// blocks while the pipeline is full: that is how Kafka's backpressure reaches
+	// the source. After an error from hand the delivery was not taken and its
+	// Ack will not be called. Run must return soon after ctx ends; deliveries that
+	// were handed over may still be acknowledged after that.
+	Run(ctx context.Context, hand func(context.Context, *Delivery) error) error
+}
