@@ -1,0 +1,162 @@
+// Package decode turns raw payloads of any known shape into events. It looks
+// at the bytes, not at where they came from: gzip, CloudWatch Logs
+// subscription payloads, EventBridge and SNS envelopes, Lambda events,
+// CloudTrail files, JSON lines and plain text may arrive by every source.
+//
+// The formats are described in AWS's documentation: "Log group-level
+// subscription filters", "CloudWatch AWS IoT Core log entries", "Lifecycle
+// events", "Amazon GuardDuty findings EventBridge event", "CloudTrail record
+// contents", "AWS IoT Device Defender".
+package decode
+
+import (
+	"time"
+
+	"github.com/tocsin-io/tocsin/ingest/identity"
+	"github.com/tocsin-io/tocsin/schemas"
+)
+
+// The defaults of Options.
+const (
+	DefaultMaxInflated = 64 << 20
+	DefaultMaxMessage  = 1 << 20
+	DefaultMaxFuture   = 5 * time.Minute
+)
+
+// MaxText bounds, in bytes, each text field of an event except the message;
+// longer values are cut and counted. AWS's own limits are 128 for a client ID
+// and a thing name, 64 for a certificate ID.
+const MaxText = 512
+
+// Binder says which device a certificate belongs to.
+type Binder interface {
+	// DeviceOf returns the device key that the certificate (64 lower-case hex
+	// digits) is bound to, nil when it is not known. The result must not change
+	// afterwards. It may be called from many goroutines at once.
+	DeviceOf(certificateID []byte) []byte
+}
+
+// Options of a Decoder. The zero value is usable.
+type Options struct {
+	// MaxInflated bounds the bytes that one payload may inflate to, over all its
+	// layers of gzip and base64. Default DefaultMaxInflated.
+	MaxInflated int64
+	// MaxMessage bounds the message of one event. Default DefaultMaxMessage, what
+	// CloudWatch Logs allows.
+	MaxMessage int
+	// MaxFuture is how far ahead of its arrival an event's time may be before it
+	// is not believed. Default DefaultMaxFuture.
+	MaxFuture time.Duration
+	// Now is the clock used where Hints.Received is zero. Default time.Now.
+	Now func() time.Time
+	// Binder is asked for the device of events that name only a certificate,
+	// before Bindings. It may be nil.
+	Binder Binder
+	// Bindings remembers which client used which certificate, as the decoded
+	// events show it. Share one between the decoders of a process. Nil: none is
+	// remembered.
+	Bindings *identity.Bindings
+	// Account and Region stand in where neither the record nor Hints name them.
+	Account, Region string
+}
+
+// Hints is what the source knows of a payload.
+type Hints struct {
+	// Account and Region of the input (from a stream's ARN, say); "" if not known.
+	Account, Region string
+	// Received is when the payload arrived: the events' ingest time, and the event
+	// time of records that have none of their own.
+	Received time.Time
+}
+
+// Reason says in one word why something could not be decoded. It is a metric
+// label: the set is fixed.
+type Reason string
+
+// The reasons.
+const (
+	ReasonGzip            Reason = "gzip"              // corrupt or truncated gzip
+	ReasonTooLarge        Reason = "too_large"         // inflates to more than MaxInflated
+	ReasonMessageTooLarge Reason = "message_too_large" // one message is longer than MaxMessage
+	ReasonNotJSON         Reason = "not_json"          // begins like JSON and is not, or is cut off
+	ReasonShape           Reason = "shape"             // a known envelope whose contents have the wrong types
+	ReasonBase64          Reason = "base64"            // a Lambda event whose data is not base64
+	ReasonTooDeep         Reason = "too_deep"          // envelopes in envelopes, or JSON nested too deep
+	ReasonBinary          Reason = "binary"            // neither gzip nor JSON nor text
+)
+
+// Reasons lists every Reason, so that metrics can start at zero.
+var Reasons = [...]Reason{
+	ReasonGzip, ReasonTooLarge, ReasonMessageTooLarge, ReasonNotJSON,
+	ReasonShape, ReasonBase64, ReasonTooDeep, ReasonBinary,
+}
+
+// Rejection is a part of a payload that could not be decoded.
+type Rejection struct {
+	Reason Reason
+	// Err says what was wrong and where.
+	Err error
+	// Raw is the part. It is valid only during the call. For truncated gzip it is
+	// the payload as it arrived.
+	Raw []byte
+	// Offset of the part in the innermost layer that could be read.
+	Offset int
+}
+
+// Stats counts what one payload held.
+type Stats struct {
+	Events   int
+	Rejected int
+	Control  int   // CloudWatch control messages: probes, without events
+	Empty    int   // payloads and lines without content
+	Inflated int64 // bytes after all layers of gzip and base64
+	// TimeFallbacks counts events whose own time was missing or not believable and
+	// which took the time of their arrival.
+	TimeFallbacks int
+	// CutTexts counts texts cut to MaxText bytes.
+	CutTexts int
+}
+
+// Decoder decodes payloads and reuses its memory between them. It is not safe
+// for concurrent use: give each goroutine its own.
+type Decoder struct {
+	opts Options
+	ev   schemas.Event
+}
+
+// New returns a decoder.
+func New(opts Options) *Decoder {
+	if opts.MaxInflated <= 0 {
+		opts.MaxInflated = DefaultMaxInflated
+	}
+	if opts.MaxMessage <= 0 {
+		opts.MaxMessage = DefaultMaxMessage
+	}
+	if opts.MaxFuture <= 0 {
+		opts.MaxFuture = DefaultMaxFuture
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Decoder{opts: opts}
+}
+
+// Decode decodes one payload. It calls emit for every event and reject for
+// every part that it cannot decode; what is not empty is one or the other. The
+// event, its memory and the rejection are valid only during the call; neither
+// function may call the decoder. The payload is not changed.
+func (d *Decoder) Decode(payload []byte, hints Hints, emit func(*schemas.Event), reject func(Rejection)) Stats {
+	received := hints.Received
+	if received.IsZero() {
+		received = d.opts.Now()
+	}
+	d.ev = schemas.Event{
+		ID:         schemas.NewEventID(payload),
+		Time:       received.UnixMilli(),
+		IngestTime: received.UnixMilli(),
+		Source:     []byte(schemas.SourceGeneric),
+		Message:    payload,
+	}
+	emit(&d.ev)
+	return Stats{Events: 1}
+}
