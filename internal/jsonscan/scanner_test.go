@@ -1,0 +1,271 @@
+package jsonscan
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const line = `{"timestamp":"2026-11-20 10:00:00.101","logLevel":"INFO","traceId":"11111111-2222-3333-4444-555555555555","accountId":"111122223333","status":"Success","eventType":"Publish-In","protocol":"MQTT","topicName":"fleet/pump-0001/telemetry","clientId":"pump-0001","principalId":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","sourceIp":"198.51.100.7","sourcePort":40112}`
+
+var texts = []string{
+	``, ` `, `{}`, `[]`, `{ }`, `[ ]`, `{"a":1}`, `{"a":1,}`, `{,}`, `[1,]`, `[,1]`, `[1 2]`, `{"a" 1}`, `{"a":}`, `{a:1}`, `{1:1}`,
+	`{"a":{"b":[1,2,{"c":null}]},"d":[[],{}]}`, `[[[]],{"x":[{}]}]`, `[}`, `{]`, `{"a":]`, `[{]}`, `{"a":[}]`,
+	`0`, `-0`, `01`, `-`, `1.`, `.1`, `1.5`, `1e5`, `1E+5`, `1e`, `1e-`, `-1.25e-10`, `+1`, `0x1`, `1a`,
+	`true`, `tru`, `truex`, `false`, `null`, `nul`, `nil`, `NaN`,
+	`""`, `"a"`, `"`, `"a`, `"\"`, `"\\"`, `"\n\t\b\f\r\/\""`, `"\x"`, `"\u12"`, `"\u123g"`, `"\u00e9"`, `"\ud83d\ude00"`, `"\ud83d"`, `"\ud83dx"`,
+	`"\ude00\ud83d"`, `"\ud83d\u0041"`, `"\ud83d\n"`, "\"a\nb\"", "\"\x1f\"", "\"\x00\"", "\"\x7f\"", "\"\xff\xfe\"", "\"\xc3\"", "\"\xe2\x82\\u0041\"", "\"\xed\xa0\x80\"",
+	`"abcdefgh"`, `"abcdefghi"`, `"abcdefg\"hijklmnop\\qrstuvwxyz0123456789"`, `"abcdefg`, `"abcdefgh\`, `"\u`, `"\u00`,
+	"\xef\xbb\xbf{}", "{}\x00", "{}{}", " {} ", "\t[1]\r\n", "\v1", line, line[:100], line + ",",
+	`{"a":1,"a":2}`, `{"\u0061":1}`,
+}
+
+func FuzzScanner(f *testing.F) {
+	for _, text := range texts {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		checkAgainstStdlib(t, data)
+	})
+}
+
+func TestScannerAgreesWithEncodingJSON(t *testing.T) {
+	for _, text := range texts {
+		checkAgainstStdlib(t, []byte(text))
+		// Every cut of a text is one more text; none may be read beyond its end.
+		for i := range text {
+			checkAgainstStdlib(t, []byte(text)[:i:i])
+		}
+	}
+}
+
+func checkAgainstStdlib(t *testing.T, data []byte) {
+	t.Helper()
+	valid := Valid(data)
+	if want := json.Valid(data); valid != want && !tooDeep(data) {
+		t.Fatalf("Valid(%q) = %v, encoding/json says %v", data, valid, want)
+	}
+	got, ok := build(data)
+	if ok != valid {
+		t.Fatalf("%q: walking it says %v, skipping it says %v", data, ok, valid)
+	}
+	if !valid {
+		return
+	}
+	var want any
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	if err := dec.Decode(&want); err != nil {
+		t.Fatalf("%q: %v", data, err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("%q (-encoding/json +jsonscan):\n%s", data, diff)
+	}
+}
+
+func tooDeep(data []byte) bool {
+	var s Scanner
+	s.Reset(data)
+	s.Value()
+	var e *Error
+	return errors.As(s.Err(), &e) && e.TooDeep()
+}
+
+// build walks data with the stepping calls and makes of it what encoding/json
+// does.
+func build(data []byte) (any, bool) {
+	var s Scanner
+	s.Reset(data)
+	v := buildValue(&s)
+	return v, s.End()
+}
+
+func buildValue(s *Scanner) any {
+	switch s.Kind() {
+	case Object:
+		s.Enter()
+		m := map[string]any{}
+		for key, ok := s.Member(); ok; key, ok = s.Member() {
+			m[string(Unescape(nil, key.Raw))] = buildValue(s)
+		}
+		return m
+	case Array:
+		s.Enter()
+		a := []any{}
+		for s.Element() {
+			a = append(a, buildValue(s))
+		}
+		return a
+	case String:
+		// Both ways to a string, which must agree.
+		twin := *s
+		appended, ok := twin.AppendString([]byte("x"))
+		v := s.Value()
+		if ok != (v.Kind == String) || ok && (twin.pos != s.pos || string(AppendValid(nil, appended)) != "x"+string(Unescape(nil, v.Raw))) {
+			panic("AppendString and Value disagree")
+		}
+		if !v.Escaped && bytes.ContainsRune(v.Raw, '\\') {
+			panic("Escaped not set")
+		}
+		return string(Unescape(nil, v.Raw))
+	}
+	v := s.Value()
+	switch v.Kind {
+	case True, False:
+		return v.Kind == True
+	case Number:
+		return json.Number(v.Raw)
+	}
+	return nil
+}
+
+func TestErrors(t *testing.T) {
+	tests := []struct {
+		text string
+		want Error
+	}{
+		{`{"a":1`, Error{6, errEnd}},
+		{`{"a`, Error{3, errEnd}},
+		{`"\u00`, Error{5, errEnd}},
+		{`"\`, Error{2, errEnd}},
+		{`[tru`, Error{4, errEnd}},
+		{`[1 2]`, Error{3, errComma}},
+		{`{"a" 1}`, Error{5, errColon}},
+		{`{1:2}`, Error{1, errKey}},
+		{`"\x"`, Error{1, errEscape}},
+		{`"\u00zz"`, Error{1, errEscape}},
+		{"\"ab\n\"", Error{3, errControl}},
+		{`[1.x]`, Error{3, errNumber}},
+		{`[nulL]`, Error{4, errLiteral}},
+		{`[?]`, Error{1, errByte}},
+		{`1 2`, Error{2, errTrailing}},
+		{strings.Repeat("[", MaxDepth+1), Error{MaxDepth, errDepth}},
+		{strings.Repeat(`{"a":`, MaxDepth+1), Error{MaxDepth * 5, errDepth}},
+	}
+	for _, test := range tests {
+		var s Scanner
+		s.Reset([]byte(test.text))
+		s.Value()
+		s.End()
+		var got *Error
+		if !errors.As(s.Err(), &got) {
+			t.Errorf("%.40q: no error", test.text)
+			continue
+		}
+		if *got != test.want {
+			t.Errorf("%.40q: got %v, want %v", test.text, got, &test.want)
+		}
+		if v, ok := (&s).Member(); ok || v.Raw != nil || s.Element() || s.Kind() != Invalid || s.Enter() != Invalid || s.Value().Kind != Invalid {
+			t.Errorf("%.40q: yields something after the error", test.text)
+		}
+	}
+	deep := strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth)
+	if !Valid([]byte(deep)) {
+		t.Errorf("%d levels are not accepted", MaxDepth)
+	}
+}
+
+// Whatever the order of the calls, nothing panics and the scanner never goes
+// back.
+func FuzzCalls(f *testing.F) {
+	f.Add([]byte(line), []byte{0, 1, 3, 1, 3})
+	f.Add([]byte(`[[1],{"a":[]}]`), []byte{0, 2, 0, 2, 4, 1, 1, 2, 2, 2, 5, 6})
+	f.Fuzz(func(t *testing.T, data, calls []byte) {
+		var s Scanner
+		s.Reset(data)
+		for _, call := range calls {
+			before := s.Pos()
+			switch call % 7 {
+			case 0:
+				s.Enter()
+			case 1:
+				s.Member()
+			case 2:
+				s.Element()
+			case 3:
+				s.Value()
+			case 4:
+				s.AppendString(nil)
+			case 5:
+				s.End()
+			case 6:
+				s.Kind()
+			}
+			if s.Pos() < before && s.Err() == nil || s.Pos() > len(data) {
+				t.Fatalf("%q: call %d took the scanner from %d to %d", data, call%7, before, s.Pos())
+			}
+		}
+	})
+}
+
+func TestLookup(t *testing.T) {
+	const doc = `{"a":{"b":{"c":"x\ny"}},"n":1,"n":2,"s":"t"}`
+	tests := []struct {
+		path []string
+		want string
+		kind Kind
+	}{
+		{[]string{"a", "b", "c"}, `x\ny`, String},
+		{[]string{"a", "b"}, `{"c":"x\ny"}`, Object},
+		{[]string{"n"}, `2`, Number},
+		{[]string{"s", "t"}, ``, Invalid},
+		{[]string{"z"}, ``, Invalid},
+		{nil, doc, Object},
+	}
+	for _, test := range tests {
+		v, ok := Lookup([]byte(doc), test.path...)
+		if string(v.Raw) != test.want || v.Kind != test.kind || ok != (test.kind != Invalid) {
+			t.Errorf("Lookup(%v) = %q, %v, %v", test.path, v.Raw, v.Kind, ok)
+		}
+	}
+	if _, ok := Lookup([]byte(doc[:30]), "a", "b"); ok {
+		t.Error("Lookup found something in a cut object")
+	}
+}
+
+func TestNoAllocation(t *testing.T) {
+	data := []byte(line)
+	quoted, _ := json.Marshal(line)
+	var s Scanner
+	buf := make([]byte, 0, 1024)
+	n := testing.AllocsPerRun(100, func() {
+		s.Reset(data)
+		s.Enter()
+		for _, ok := s.Member(); ok; _, ok = s.Member() {
+			s.Value()
+		}
+		s.Reset(quoted)
+		buf, _ = s.AppendString(buf[:0])
+	})
+	if n != 0 || string(buf) != line {
+		t.Errorf("%v allocations, unescaped to %q", n, buf)
+	}
+}
+
+func BenchmarkMembers(b *testing.B) {
+	data := []byte(line)
+	b.SetBytes(int64(len(data)))
+	var s Scanner
+	for b.Loop() {
+		s.Reset(data)
+		s.Enter()
+		for _, ok := s.Member(); ok; _, ok = s.Member() {
+			s.Value()
+		}
+	}
+}
+
+func BenchmarkAppendString(b *testing.B) {
+	quoted, _ := json.Marshal(line)
+	b.SetBytes(int64(len(quoted)))
+	var s Scanner
+	buf := make([]byte, 0, 1024)
+	for b.Loop() {
+		s.Reset(quoted)
+		buf, _ = s.AppendString(buf[:0])
+	}
+}
