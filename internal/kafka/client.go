@@ -1,0 +1,238 @@
+// Package kafka is Tocsin's only way to Kafka: an idempotent producer, consumer groups with one worker per partition, and
+// plain reads, over the low-level client of github.com/segmentio/kafka-go.
+//
+// kafka-go's Writer and Reader are not used. The Writer appends a batch twice when an acknowledgement is lost, and the
+// group Reader can deliver records of a revoked generation after those of the new one. The low-level client has neither
+// problem and costs about a third less CPU.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	kgo "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+	"go.uber.org/zap"
+)
+
+const (
+	// metadataTTL is the longest time for which the cached cluster layout is used without asking again. Failures that smell
+	// of a stale layout refresh it at once (see refresh).
+	metadataTTL = 10 * time.Second
+	// minRefreshInterval keeps a hundred partition workers that lose their leader together from asking a hundred times.
+	minRefreshInterval = 200 * time.Millisecond
+	// idleTimeout is above the longest poll interval, so that idle partitions do not reconnect for every fetch.
+	idleTimeout = time.Minute
+)
+
+// Client is a connection pool to one Kafka cluster. It is safe for concurrent use. Producers and groups made from it must be
+// closed first.
+type Client struct {
+	cfg       Config
+	log       *zap.Logger
+	addr      net.Addr
+	dialer    *kgo.Dialer // the group coordinator protocol of kafka-go does not use the transport
+	transport *kgo.Transport
+	kgo       *kgo.Client
+
+	mu          sync.Mutex
+	lastRefresh time.Time
+}
+
+// Dial checks the configuration, reads the certificate files and returns a client. It opens no connection: a broker that is
+// away at start is no different from one that goes away later. Use [Client.Ping] to find out.
+func Dial(cfg Config, log *zap.Logger) (*Client, error) {
+	if problems := cfg.Validate(); len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	cfg = cfg.withDefaults()
+	tlsConfig, err := cfg.TLS.clientConfig()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.DialTimeout)
+	defer cancel()
+	mechanism, err := cfg.SASL.mechanism(ctx)
+	if err != nil {
+		return nil, err
+	}
+	netDialer := &net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}
+	c := &Client{
+		cfg:  cfg,
+		log:  log,
+		addr: kgo.TCP(cfg.Brokers...),
+		dialer: &kgo.Dialer{
+			ClientID:      cfg.ClientID,
+			DialFunc:      netDialer.DialContext,
+			Timeout:       cfg.DialTimeout,
+			TLS:           tlsConfig,
+			SASLMechanism: mechanism,
+		},
+		transport: &kgo.Transport{
+			Dial:        netDialer.DialContext,
+			DialTimeout: cfg.DialTimeout,
+			IdleTimeout: idleTimeout,
+			MetadataTTL: metadataTTL,
+			ClientID:    cfg.ClientID,
+			TLS:         tlsConfig,
+			SASL:        mechanism,
+		},
+	}
+	c.kgo = &kgo.Client{Addr: c.addr, Timeout: cfg.RequestTimeout, Transport: c.transport}
+	return c, nil
+}
+
+// Close closes idle connections. Requests still in flight finish first.
+func (c *Client) Close() error {
+	c.transport.CloseIdleConnections()
+	return nil
+}
+
+// Ping reports whether a broker answers and accepts the client's credentials.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.metadata(ctx)
+	if err != nil {
+		return fmt.Errorf("kafka at %s: %w", strings.Join(c.cfg.Brokers, ","), err)
+	}
+	return nil
+}
+
+// metadata returns the cached layout of the cluster, or the reason why there is none yet.
+func (c *Client) metadata(ctx context.Context, topics ...string) (*metadata.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
+	defer cancel()
+	m, err := c.transport.RoundTrip(ctx, c.addr, &metadata.Request{TopicNames: topics})
+	if err != nil {
+		c.restartDiscovery()
+		return nil, err
+	}
+	return m.(*metadata.Response), nil
+}
+
+// restartDiscovery throws the transport's connection pool away. A pool that never reached the cluster repeats its first
+// error for up to metadataTTL; a new one tries at once.
+func (c *Client) restartDiscovery() {
+	c.mu.Lock()
+	due := time.Since(c.lastRefresh) >= minRefreshInterval
+	if due {
+		c.lastRefresh = time.Now()
+	}
+	c.mu.Unlock()
+	if due {
+		c.transport.CloseIdleConnections()
+	}
+}
+
+// refresh makes the transport learn the cluster's layout anew, at most once per minRefreshInterval over all callers. The
+// error is that of reaching any broker at all, which says more than the "topic not found" of an empty layout.
+//
+// The transport refreshes by itself only every metadataTTL or after a request that might create a topic. Asking for a topic
+// whose name is not legal is such a request and can create nothing; it goes to any broker, so it works while the leader or
+// the controller is away.
+func (c *Client) refresh(ctx context.Context) error {
+	c.mu.Lock()
+	due := time.Since(c.lastRefresh) >= minRefreshInterval
+	if due {
+		c.lastRefresh = time.Now()
+	}
+	c.mu.Unlock()
+	if !due {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
+	defer cancel()
+	_, err := c.transport.RoundTrip(ctx, c.addr, &metadata.Request{TopicNames: []string{"."}, AllowAutoTopicCreation: true})
+	if err != nil {
+		c.transport.CloseIdleConnections()
+	}
+	return err
+}
+
+// Partitions returns the number of partitions of a topic.
+func (c *Client) Partitions(ctx context.Context, topic string) (int, error) {
+	for attempt := 0; ; attempt++ {
+		m, err := c.metadata(ctx, topic)
+		if err != nil {
+			return 0, fmt.Errorf("topic %s: %w", topic, err)
+		}
+		code := kgo.Error(m.Topics[0].ErrorCode)
+		if code == 0 {
+			return len(m.Topics[0].Partitions), nil
+		}
+		if attempt > 0 || !metadataIsStale(code) {
+			return 0, fmt.Errorf("topic %s: %w", topic, code)
+		}
+		if err := c.refresh(ctx); err != nil {
+			return 0, fmt.Errorf("topic %s: %w", topic, err)
+		}
+	}
+}
+
+// FirstOffset returns the offset of the oldest record that the partition still has (its next one, if it is empty).
+func (c *Client) FirstOffset(ctx context.Context, topic string, partition int) (int64, error) {
+	return c.listOffset(ctx, topic, partition, kgo.FirstOffset)
+}
+
+// LastOffset returns the offset after the newest committed record, which is where the next one will go unless a
+// transaction is open.
+func (c *Client) LastOffset(ctx context.Context, topic string, partition int) (int64, error) {
+	return c.listOffset(ctx, topic, partition, kgo.LastOffset)
+}
+
+// OffsetAt returns the offset of the first record whose timestamp is t or later; LastOffset if there is none.
+func (c *Client) OffsetAt(ctx context.Context, topic string, partition int, t time.Time) (int64, error) {
+	offset, err := c.listOffset(ctx, topic, partition, max(0, t.UnixMilli()))
+	if err == nil && offset < 0 {
+		return c.LastOffset(ctx, topic, partition)
+	}
+	return offset, err
+}
+
+func (c *Client) listOffset(ctx context.Context, topic string, partition int, timestamp int64) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
+	defer cancel()
+	fail := func(err error) (int64, error) {
+		return 0, fmt.Errorf("list offsets of %s/%d: %w", topic, partition, err)
+	}
+	for attempt := 0; ; attempt++ {
+		m, err := c.transport.RoundTrip(ctx, c.addr, &listoffsets.Request{
+			ReplicaID:      -1,
+			IsolationLevel: int8(kgo.ReadCommitted),
+			Topics: []listoffsets.RequestTopic{{
+				Topic:      topic,
+				Partitions: []listoffsets.RequestPartition{{Partition: int32(partition), CurrentLeaderEpoch: -1, Timestamp: timestamp}},
+			}},
+		})
+		var offset int64
+		if err == nil {
+			res := m.(*listoffsets.Response)
+			if len(res.Topics) != 1 || len(res.Topics[0].Partitions) != 1 {
+				return fail(errors.New("broker answered about other partitions"))
+			}
+			p := res.Topics[0].Partitions[0]
+			offset = p.Offset
+			if p.ErrorCode != 0 {
+				err = kgo.Error(p.ErrorCode)
+			}
+		}
+		if err == nil {
+			return offset, nil
+		}
+		if !metadataIsStale(err) || ctx.Err() != nil {
+			return fail(err)
+		}
+		// A leader election is in progress, or the layout is stale: both pass within the request timeout or not at all.
+		if rerr := c.refresh(ctx); rerr != nil {
+			return fail(rerr)
+		}
+		if serr := sleep(ctx, backoff(attempt, 50*time.Millisecond, time.Second)); serr != nil {
+			return fail(err)
+		}
+	}
+}
