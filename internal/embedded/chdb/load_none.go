@@ -1,0 +1,5 @@
+//go:build !linux || !(amd64 || arm64) || noembedded
+
+package chdb
+
+func load(string) (*symbols, error) { return nil, ErrUnsupported }
