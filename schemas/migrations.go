@@ -19,8 +19,6 @@ var migrationFiles embed.FS
 //	{database}    quoted name of the database
 //	{on_cluster}  empty, or ON CLUSTER and the name
 //	{replicated}  empty, or Replicated: the prefix of an engine's name
-//	{events_days}, {detections_days}, {dead_letters_days}, {event_counts_days}
-//	              how long the tables keep their rows
 type Migration struct {
 	Version  int
 	Name     string // "0001_events"

@@ -10,8 +10,7 @@
 -- days. The sink never sends more days in one block than ClickHouse takes by
 -- default (max_partitions_per_insert_block).
 --
--- Kept by ingest_time, not time: old logs that are read in today stay for as
--- long as today's.
+-- How long rows are kept is configuration, not schema: see sinks/clickhouse.
 CREATE TABLE IF NOT EXISTS {database}.events {on_cluster}
 (
     time DateTime64(3, 'UTC') COMMENT 'When it happened, by the log''s own clock' CODEC(Delta, ZSTD(1)),
@@ -44,7 +43,6 @@ CREATE TABLE IF NOT EXISTS {database}.events {on_cluster}
 ENGINE = {replicated}ReplacingMergeTree
 PARTITION BY toDate(time)
 ORDER BY (account, event_type, device, time, id)
-TTL toDateTime(ingest_time) + INTERVAL {events_days} DAY
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000
 COMMENT 'Every event that Tocsin ingested. An event delivered twice may be here twice until ClickHouse merges its parts: read events_distinct where that matters';
 

@@ -41,7 +41,6 @@ CREATE TABLE IF NOT EXISTS {database}.detections {on_cluster}
 )
 ENGINE = {replicated}ReplacingMergeTree(revision)
 ORDER BY (rule_id, detection_id)
-TTL toDateTime(created_time) + INTERVAL {detections_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Detections; superseded revisions stay until ClickHouse merges their parts: read detections_current';
 

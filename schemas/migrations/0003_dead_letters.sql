@@ -13,6 +13,5 @@ CREATE TABLE IF NOT EXISTS {database}.dead_letters {on_cluster}
 )
 ENGINE = {replicated}ReplacingMergeTree
 ORDER BY (reason, source, time, kafka_partition, kafka_offset)
-TTL toDateTime(time) + INTERVAL {dead_letters_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Input that could not be decoded, with the reason';

@@ -20,7 +20,6 @@ CREATE TABLE IF NOT EXISTS {database}.event_counts {on_cluster}
 ENGINE = {replicated}SummingMergeTree((events, late_events, bytes))
 PARTITION BY toYYYYMM(greatest(minute, toDateTime('2020-01-01 00:00:00', 'UTC')))
 ORDER BY (account, source, event_type, outcome, minute)
-TTL minute + INTERVAL {event_counts_days} DAY
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Events per minute; read events_per_minute';
 

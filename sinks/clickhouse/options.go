@@ -1,0 +1,213 @@
+package clickhouse
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// Options say how to reach a server. Only URL is needed.
+type Options struct {
+	// URL is http://host:8123, https://host:8443 or clickhouse://host:9000 (the
+	// native protocol); several hosts are separated by commas. A path is the
+	// prefix of an HTTP proxy in front of the server.
+	URL string
+	// Database that holds Tocsin's tables. Default "tocsin".
+	Database string
+	// Username (default "default") and Password. PasswordFile is read instead of
+	// Password when it is set.
+	Username, Password, PasswordFile string
+	TLS                              TLS
+	// Compression of what is sent: "lz4", "zstd" or "none". Default: none to
+	// this machine, lz4 to others.
+	Compression string
+	// DialTimeout bounds connecting (default 5 s), ReadTimeout one statement
+	// (default 60 s).
+	DialTimeout, ReadTimeout time.Duration
+	// MaxConns bounds the connections. Default 4.
+	MaxConns int
+}
+
+// TLS configures https:// and clickhouse:// with Enabled.
+type TLS struct {
+	// Enabled turns TLS on for clickhouse://; https:// has it anyway.
+	Enabled bool
+	// CAFile replaces the system's root certificates; CertFile and KeyFile are a
+	// client certificate. PEM.
+	CAFile, CertFile, KeyFile string
+	// ServerName overrides the name that the server's certificate is checked
+	// against.
+	ServerName string
+	// InsecureSkipVerify accepts any certificate. For experiments only.
+	InsecureSkipVerify bool
+}
+
+// identifier is what a database or cluster may be called: names are put into
+// SQL text, where nothing else can be a parameter.
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+const maxPasswordFile = 64 << 10
+
+// Open returns a pool of connections. It connects to nothing: a server that is
+// away at the start is no different from one that goes away later.
+func Open(o Options) (driver.Conn, error) {
+	opt, err := o.driverOptions()
+	if err != nil {
+		return nil, err
+	}
+	return ch.Open(opt)
+}
+
+// DatabaseName returns the database with its default.
+func (o Options) DatabaseName() string {
+	if o.Database == "" {
+		return "tocsin"
+	}
+	return o.Database
+}
+
+func (o Options) driverOptions() (*ch.Options, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Host == "" {
+		// The error of url.Parse repeats the URL, which may hold a password.
+		return nil, errors.New("clickhouse url: want http://host:8123, https://host:8443 or clickhouse://host:9000")
+	}
+	if !identifier.MatchString(o.DatabaseName()) {
+		return nil, fmt.Errorf("clickhouse database %q: want letters, digits and underscores", o.Database)
+	}
+	opt := &ch.Options{
+		Addr:        strings.Split(u.Host, ","),
+		Auth:        ch.Auth{Username: o.Username, Password: o.Password},
+		DialTimeout: o.DialTimeout,
+		ReadTimeout: o.ReadTimeout,
+		// The tables are always named with their database: it may not exist yet.
+		MaxOpenConns: o.MaxConns,
+		MaxIdleConns: o.MaxConns,
+		ClientInfo:   ch.ClientInfo{Products: []struct{ Name, Version string }{{Name: "tocsin"}}},
+	}
+	if opt.DialTimeout <= 0 {
+		opt.DialTimeout = 5 * time.Second
+	}
+	if opt.ReadTimeout <= 0 {
+		opt.ReadTimeout = 60 * time.Second
+	}
+	if opt.MaxOpenConns <= 0 {
+		opt.MaxOpenConns, opt.MaxIdleConns = 4, 4
+	}
+	secure := o.TLS.Enabled
+	port := "9000"
+	switch u.Scheme {
+	case "http":
+		opt.Protocol, port = ch.HTTP, "8123"
+		if secure {
+			return nil, errors.New("clickhouse url: TLS is enabled, so it must begin with https://")
+		}
+	case "https":
+		opt.Protocol, port, secure = ch.HTTP, "8443", true
+	case "clickhouse", "tcp", "native":
+		opt.Protocol = ch.Native
+		if secure {
+			port = "9440"
+		}
+	default:
+		return nil, fmt.Errorf("clickhouse url: scheme %q is not http, https or clickhouse", u.Scheme)
+	}
+	if opt.Protocol == ch.HTTP {
+		opt.HttpUrlPath = u.Path
+	}
+	for i, addr := range opt.Addr {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			opt.Addr[i] = net.JoinHostPort(strings.Trim(addr, "[]"), port)
+		}
+	}
+	if u.User != nil {
+		opt.Auth.Username = u.User.Username()
+		if p, ok := u.User.Password(); ok {
+			opt.Auth.Password = p
+		}
+	}
+	if o.PasswordFile != "" {
+		if opt.Auth.Password, err = readPassword(o.PasswordFile); err != nil {
+			return nil, err
+		}
+	}
+	if secure {
+		if opt.TLS, err = o.TLS.config(); err != nil {
+			return nil, err
+		}
+	}
+	opt.Compression, err = o.compression(opt.Addr)
+	return opt, err
+}
+
+func (o Options) compression(addrs []string) (*ch.Compression, error) {
+	switch o.Compression {
+	case "none":
+		return nil, nil
+	case "lz4":
+		return &ch.Compression{Method: ch.CompressionLZ4}, nil
+	case "zstd":
+		return &ch.Compression{Method: ch.CompressionZSTD, Level: 1}, nil
+	case "":
+	default:
+		return nil, fmt.Errorf("clickhouse compression %q is not lz4, zstd or none", o.Compression)
+	}
+	for _, addr := range addrs {
+		host, _, _ := net.SplitHostPort(addr)
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return &ch.Compression{Method: ch.CompressionLZ4}, nil
+		}
+	}
+	return nil, nil
+}
+
+func readPassword(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxPasswordFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxPasswordFile)
+	}
+	if err != nil {
+		return "", fmt.Errorf("clickhouse password file: %w", err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("clickhouse password file: %w", err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}
+
+func (t TLS) config() (*tls.Config, error) {
+	cfg := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         t.ServerName,
+		InsecureSkipVerify: t.InsecureSkipVerify, //nolint:gosec // the operator asked for it by name
+	}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("clickhouse tls: CA file: %w", err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("clickhouse tls: CA file %s holds no PEM certificate", t.CAFile)
+		}
+	}
+	if t.CertFile != "" || t.KeyFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("clickhouse tls: client certificate: %w", err)
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return cfg, nil
+}
