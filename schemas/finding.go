@@ -138,6 +138,7 @@ type Observable struct {
 
 // FindingExtension is what OCSF has no place for.
 type FindingExtension struct {
+	RuleName         string            `json:"rule_name"`
 	RuleLevel        string            `json:"rule_level"`
 	RuleTags         []string          `json:"rule_tags,omitempty"`
 	RuleAuthor       string            `json:"rule_author,omitempty"`
