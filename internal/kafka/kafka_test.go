@@ -1,8 +1,10 @@
 package kafka_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,21 @@ import (
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/internal/testkit"
 )
+
+var realKafka testkit.SharedKafka
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	realKafka.Stop()
+	os.Exit(code)
+}
+
+// eachBroker runs a test against the in-memory broker and against Apache Kafka. Topic and group names must differ from those
+// of other tests.
+func eachBroker(t *testing.T, test func(t *testing.T, c *kafka.Client)) {
+	t.Run("kfake", func(t *testing.T) { test(t, dial(t, testkit.KafkaFake(t).ListenAddrs()...)) })
+	t.Run("kafka", func(t *testing.T) { test(t, dial(t, realKafka.Brokers(t)...)) })
+}
 
 func dial(t testing.TB, brokers ...string) *kafka.Client {
 	t.Helper()
@@ -70,8 +87,9 @@ func numbered(n int) []string {
 	return s
 }
 
-func TestFakeRoundTrip(t *testing.T) {
-	c := dial(t, testkit.KafkaFake(t).ListenAddrs()...)
+func TestRoundTrip(t *testing.T) { eachBroker(t, testRoundTrip) }
+
+func testRoundTrip(t *testing.T, c *kafka.Client) {
 	for _, compression := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		t.Run(compression, func(t *testing.T) {
 			topic := "round-" + compression
@@ -83,7 +101,7 @@ func TestFakeRoundTrip(t *testing.T) {
 				{Key: []byte("k"), Value: []byte("v"), Time: at, Headers: []kafka.Header{{Key: "h", Value: []byte("x")}, {Key: "nil"}}},
 				{Value: []byte{}, Time: at.Add(-time.Hour)},
 				{Key: []byte{}, Time: at.Add(time.Hour)},
-				{Value: make([]byte, 500_000), Time: at},
+				{Value: bytes.Repeat([]byte("0123456789"), 50_000), Time: at},
 			}
 			if err := p.Produce(ctx, topic, 1, want...); err != nil {
 				t.Fatal(err)
@@ -109,7 +127,7 @@ func TestFakeRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(want, got, cmp.Comparer(bytes.Equal)); diff != "" {
 				t.Error(diff)
 			}
 			if rest := readValues(t, c, topic, 0); len(rest) != 0 {
@@ -119,8 +137,9 @@ func TestFakeRoundTrip(t *testing.T) {
 	}
 }
 
-func TestFakeGroup(t *testing.T) {
-	c := dial(t, testkit.KafkaFake(t).ListenAddrs()...)
+func TestGroupResumesAtCommit(t *testing.T) { eachBroker(t, testGroupResumesAtCommit) }
+
+func testGroupResumesAtCommit(t *testing.T, c *kafka.Client) {
 	ensureTopics(t, c, kafka.TopicSpec{Name: "in", Partitions: 3})
 	p := newProducer(t, c, kafka.ProducerOptions{})
 	want := numbered(300)
