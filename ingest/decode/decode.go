@@ -10,9 +10,13 @@
 package decode
 
 import (
+	"bytes"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
+
 	"github.com/tocsin-io/tocsin/ingest/identity"
+	"github.com/tocsin-io/tocsin/internal/jsonscan"
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
@@ -109,7 +113,7 @@ type Stats struct {
 	Rejected int
 	Control  int   // CloudWatch control messages: probes, without events
 	Empty    int   // payloads and lines without content
-	Inflated int64 // bytes after all layers of gzip and base64
+	Inflated int64 // bytes that came out of gzip and base64, all layers together
 	// TimeFallbacks counts events whose own time was missing or not believable and
 	// which took the time of their arrival.
 	TimeFallbacks int
@@ -117,11 +121,54 @@ type Stats struct {
 	CutTexts int
 }
 
+// maxLevels bounds how many envelopes and layers of compression may be around a
+// record. Lambda, base64, gzip, gzip, CloudWatch, EventBridge, record is seven.
+const maxLevels = 10
+
 // Decoder decodes payloads and reuses its memory between them. It is not safe
 // for concurrent use: give each goroutine its own.
 type Decoder struct {
 	opts Options
-	ev   schemas.Event
+
+	// Of the payload being decoded.
+	emit     func(*schemas.Event)
+	onReject func(Rejection)
+	stats    Stats
+	received int64 // Unix milliseconds
+	latest   int64 // the last event time that is believed
+	budget   int64 // what may still be inflated
+
+	// Of the event being built.
+	ev    schemas.Event
+	arena []byte // texts of ev that are not in the input as they are
+
+	gzip   *gzip.Reader
+	src    bytes.Reader
+	levels [maxLevels]level
+}
+
+// level is the memory for one envelope or record around others, which use the
+// levels above it.
+type level struct {
+	scan    jsonscan.Scanner
+	rec     record
+	buf     []byte // what was inflated
+	message []byte // the text of a string that is decoded in turn
+	names   []byte // texts of the origin
+}
+
+// origin is what is known of a record from what is around it. Its bytes live as
+// long as the level it was made on.
+type origin struct {
+	account, region []byte
+	time            int64 // Unix milliseconds, 0 if not known
+	typ             []byte
+	log             bool // the record is one line of a log, not a document
+	iotLog          bool // of the log group that IoT Core writes to
+	// id identifies the record at its origin: the parts to hash, as many as are not
+	// nil. seq tells the records of one id apart.
+	id  [4][]byte
+	seq int
 }
 
 // New returns a decoder.
@@ -142,21 +189,42 @@ func New(opts Options) *Decoder {
 }
 
 // Decode decodes one payload. It calls emit for every event and reject for
-// every part that it cannot decode; what is not empty is one or the other. The
+// every part that it cannot decode; whatever is not white space becomes one or
+// the other, but for CloudWatch's control messages, which are counted. The
 // event, its memory and the rejection are valid only during the call; neither
 // function may call the decoder. The payload is not changed.
+//
+// Of a JSON document that breaks off in the middle of its log events, those
+// before the break are emitted and the rest is rejected. A gzip stream that
+// breaks off is rejected whole.
 func (d *Decoder) Decode(payload []byte, hints Hints, emit func(*schemas.Event), reject func(Rejection)) Stats {
 	received := hints.Received
 	if received.IsZero() {
 		received = d.opts.Now()
 	}
-	d.ev = schemas.Event{
-		ID:         schemas.NewEventID(payload),
-		Time:       received.UnixMilli(),
-		IngestTime: received.UnixMilli(),
-		Source:     []byte(schemas.SourceGeneric),
-		Message:    payload,
+	d.emit, d.onReject = emit, reject
+	d.stats = Stats{}
+	d.received = received.UnixMilli()
+	d.latest = d.received + d.opts.MaxFuture.Milliseconds()
+	d.budget = d.opts.MaxInflated
+
+	account, region := hints.Account, hints.Region
+	if account == "" {
+		account = d.opts.Account
 	}
-	emit(&d.ev)
-	return Stats{Events: 1}
+	if region == "" {
+		region = d.opts.Region
+	}
+	l := &d.levels[0]
+	l.names = append(append(l.names[:0], account...), region...)
+	d.payload(payload, origin{account: l.names[:len(account)], region: l.names[len(account):]}, 1)
+
+	d.release()
+	d.emit, d.onReject = nil, nil
+	return d.stats
+}
+
+func (d *Decoder) reject(r Rejection) {
+	d.stats.Rejected++
+	d.onReject(r)
 }
