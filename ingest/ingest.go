@@ -13,19 +13,38 @@ type Delivery struct {
 	// Data must not be changed by the source after the hand-over, until Ack was
 	// called; then the source may reuse it.
 	Data []byte
-	// Source is the kind of source: "firehose", "kinesis", "file".
+	// Source is the kind of source: "firehose", "kinesis", "file", "push". It is
+	// a metric label: one of a few constants.
 	Source string
 	// Lane is source and input shard; event times are compared within a lane.
 	// The number of lanes must be bounded by the configuration or by AWS.
 	Lane string
 	// Origin says where Data came from, for a dead letter.
 	Origin string
+	// Account and Region are those of the input (from a stream's ARN, say), ""
+	// when the source does not know.
+	Account, Region string
 	// Received is when the source had it.
 	Received time.Time
+	// Reject, when it is set, is why the source itself could make nothing of
+	// Data: the pipeline does not decode it but puts it into the dead letter
+	// topic as it is.
+	Reject *Rejection
 	// Ack is called exactly once, from any goroutine: with nil when all that
 	// Data held is in Kafka with acks=all (events and dead letters alike), with
 	// an error when that will not happen, and the source must deliver it again.
 	Ack func(error)
+}
+
+// Rejection is why input became a dead letter.
+type Rejection struct {
+	// Reason is one of a small fixed set; it is a metric label.
+	Reason string
+	// Err is for a person.
+	Err error
+	// Size is the length of the input in bytes when Data is only its beginning,
+	// else 0.
+	Size int
 }
 
 // Source reads deliveries from one place.
