@@ -120,6 +120,9 @@ func (s *Scanner) Err() error {
 	return &e
 }
 
+// Failed reports whether Err would return an error, without allocating one.
+func (s *Scanner) Failed() bool { return s.err.What != "" }
+
 // End reports whether only white space is left; if not, that is an error.
 func (s *Scanner) End() bool {
 	s.peek()
