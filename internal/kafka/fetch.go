@@ -86,7 +86,8 @@ func (c *Client) fetchOnce(ctx context.Context, p fetchParams, buf *FetchBuffer)
 	next, skipTo, err := buf.decoder.decode(x.recordSet, p.offset, x.aborted)
 	if err != nil && len(buf.decoder.records) == 0 && next == p.offset {
 		batch, err := fail(err)
-		batch.Next = skipTo
+		// What the header of a damaged batch says may be damaged too: never leave the log.
+		batch.Next = max(p.offset+1, min(skipTo, x.highWatermark))
 		return batch, err
 	}
 	return FetchBatch{

@@ -26,9 +26,9 @@ func TestMain(m *testing.M) {
 
 // eachBroker runs a test against the in-memory broker and against Apache Kafka. Topic and group names must differ from those
 // of other tests.
-func eachBroker(t *testing.T, test func(t *testing.T, c *kafka.Client)) {
-	t.Run("kfake", func(t *testing.T) { test(t, dial(t, testkit.KafkaFake(t).ListenAddrs()...)) })
-	t.Run("kafka", func(t *testing.T) { test(t, dial(t, realKafka.Brokers(t)...)) })
+func eachBroker(t *testing.T, test func(t *testing.T, brokers []string)) {
+	t.Run("kfake", func(t *testing.T) { test(t, testkit.KafkaFake(t).ListenAddrs()) })
+	t.Run("kafka", func(t *testing.T) { test(t, realKafka.Brokers(t)) })
 }
 
 func dial(t testing.TB, brokers ...string) *kafka.Client {
@@ -89,7 +89,8 @@ func numbered(n int) []string {
 
 func TestRoundTrip(t *testing.T) { eachBroker(t, testRoundTrip) }
 
-func testRoundTrip(t *testing.T, c *kafka.Client) {
+func testRoundTrip(t *testing.T, brokers []string) {
+	c := dial(t, brokers...)
 	for _, compression := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		t.Run(compression, func(t *testing.T) {
 			topic := "round-" + compression
@@ -139,7 +140,8 @@ func testRoundTrip(t *testing.T, c *kafka.Client) {
 
 func TestGroupResumesAtCommit(t *testing.T) { eachBroker(t, testGroupResumesAtCommit) }
 
-func testGroupResumesAtCommit(t *testing.T, c *kafka.Client) {
+func testGroupResumesAtCommit(t *testing.T, brokers []string) {
+	c := dial(t, brokers...)
 	ensureTopics(t, c, kafka.TopicSpec{Name: "in", Partitions: 3})
 	p := newProducer(t, c, kafka.ProducerOptions{})
 	want := numbered(300)

@@ -240,7 +240,8 @@ func metricValue(t *testing.T, g prometheus.Gatherer, metric string) (sum float6
 
 func TestTooLarge(t *testing.T) { eachBroker(t, testTooLarge) }
 
-func testTooLarge(t *testing.T, c *kafka.Client) {
+func testTooLarge(t *testing.T, brokers []string) {
+	c := dial(t, brokers...)
 	ensureTopics(t, c, kafka.TopicSpec{Name: "small", Partitions: 1, MaxMessageBytes: 20_000})
 	p := newProducer(t, c, kafka.ProducerOptions{MaxMessageBytes: 100_000})
 	random := rand.New(rand.NewPCG(1, 2))
