@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"strings"
 
-	chproto "github.com/ClickHouse/ch-go/proto"
-
 	"github.com/tocsin-io/tocsin/internal/embedded/chdb"
 )
 
@@ -23,6 +21,11 @@ const maxInsertHead = 256 << 10
 
 // maxDrain bounds what is read of the data of a failed INSERT.
 const maxDrain = 64 << 20
+
+// maxBuffered bounds, in the engine's own representation, a result that must be
+// whole before it can be sent: a JSON document, a Parquet file. In text it is a
+// few times as large.
+const maxBuffered = "134217728"
 
 // handler is ClickHouse's HTTP interface in front of the engine.
 type handler struct {
@@ -209,14 +212,13 @@ func (h *handler) run(out *response, r *http.Request, st statement, sql string) 
 	if what.Statements > 1 {
 		return exception(codeSyntaxError, "SYNTAX_ERROR", "Multi-statements are not allowed")
 	}
-	readOnly := what.Class == chdb.ReadOnly
-	if !readOnly && what.Class != chdb.Unknown && r.Method != http.MethodPost && r.Method != http.MethodPut {
+	if what.Class != chdb.ReadOnly && what.Class != chdb.Unknown && r.Method != http.MethodPost && r.Method != http.MethodPut {
 		return errReadonlyMethod(r.Method)
 	}
 	if what.Class >= chdb.Control {
 		s.spoiled = true // SET, USE, CREATE TEMPORARY TABLE, or what the parser does not know
 	}
-	if readOnly {
+	if what.Class == chdb.ReadOnly {
 		defer h.pool.watch(r.Context(), s)()
 	}
 
@@ -226,8 +228,14 @@ func (h *handler) run(out *response, r *http.Request, st statement, sql string) 
 	}
 	// Any error of the engine may be the consequence of a cancelled request.
 	// It does not matter then: nobody reads the answer.
-	if readOnly && !req.wait && isStreamable(format) && (st.keyword == "SELECT" || st.keyword == "WITH") {
+	if what.Class == chdb.ReadOnly && !req.wait && isStreamable(format) && (st.keyword == "SELECT" || st.keyword == "WITH") {
 		return h.stream(out, s, sql, format)
+	}
+	if _, ok := req.settings["max_result_bytes"]; !ok && what.Class == chdb.ReadOnly {
+		if err := s.conn.Exec("SET max_result_bytes = " + maxBuffered); err != nil {
+			return err
+		}
+		s.settings["max_result_bytes"] = maxBuffered
 	}
 	res, err := s.conn.Query(sql, format, req.params)
 	if err != nil {
@@ -286,11 +294,11 @@ func (h *handler) write(out *response, format string, p []byte) error {
 		}
 	}
 	if out.req.revision > 0 && strings.EqualFold(format, "Native") {
-		var buf chproto.Buffer
-		if err := transcodeNative(&buf, p, out.req.revision); err != nil {
+		out.native.Reset()
+		if err := transcodeNative(&out.native, p, out.req.revision); err != nil {
 			return err
 		}
-		p = buf.Buf
+		p = out.native.Buf
 	}
 	if _, err := out.Write(p); err != nil {
 		return errClientGone

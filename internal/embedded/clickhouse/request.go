@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ClickHouse/ch-go/compress"
 	"github.com/google/uuid"
 
 	"github.com/tocsin-io/tocsin/internal/embedded/chdb"
@@ -21,12 +22,12 @@ type request struct {
 	params   chdb.Params
 	settings map[string]string
 
-	revision       uint64 // client_protocol_version: of Native blocks that go out
-	compress       bool   // native block compression of the response
-	decompress     bool   // native block compression of the body
-	method         string // network_compression_method
-	httpCompressed bool   // enable_http_compression: Accept-Encoding counts
-	wait           bool   // wait_end_of_query: nothing goes out before the end
+	revision       uint64          // client_protocol_version: of Native blocks that go out
+	compress       bool            // native block compression of the response
+	decompress     bool            // native block compression of the body
+	method         compress.Method // network_compression_method, of what goes out
+	httpCompressed bool            // enable_http_compression: Accept-Encoding counts
+	wait           bool            // wait_end_of_query: nothing goes out before the end
 }
 
 // parseRequest sorts URL parameters into what the HTTP interface consumes
@@ -37,6 +38,7 @@ func parseRequest(r *http.Request) (*request, error) {
 		return nil, exception(codeBadArguments, "BAD_ARGUMENTS", "Malformed URL query: %v", err)
 	}
 	req := &request{
+		method:   compress.LZ4,
 		format:   r.Header.Get("X-ClickHouse-Format"),
 		database: r.Header.Get("X-ClickHouse-Database"),
 		params:   chdb.Params{},
@@ -62,7 +64,19 @@ func parseRequest(r *http.Request) (*request, error) {
 		case "decompress":
 			req.decompress = isOn(value)
 		case "network_compression_method":
-			req.method = value
+			switch strings.ToUpper(value) {
+			case "LZ4":
+				req.method = compress.LZ4
+			case "LZ4HC":
+				req.method = compress.LZ4HC
+			case "ZSTD":
+				req.method = compress.ZSTD
+			case "NONE":
+				req.method = compress.None
+			default:
+				return nil, exception(codeUnknownCompressionMethod, "UNKNOWN_COMPRESSION_METHOD",
+					"network_compression_method %q is not supported (LZ4, LZ4HC, ZSTD, NONE are)", value)
+			}
 		case "enable_http_compression":
 			req.httpCompressed = isOn(value)
 		case "wait_end_of_query":

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/ch-go/compress"
+	chproto "github.com/ClickHouse/ch-go/proto"
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
@@ -29,6 +30,7 @@ type response struct {
 	started bool
 	outer   io.WriteCloser   // HTTP compression, or nil
 	frames  *compress.Writer // native compression, or nil
+	native  chproto.Buffer   // reused by one block after the other
 }
 
 // frameSize is how much goes into one compressed frame, as in ClickHouse.
@@ -52,20 +54,7 @@ func (o *response) start(format string) error {
 		}
 	}
 	if o.req.compress {
-		method := compress.LZ4
-		switch strings.ToUpper(o.req.method) {
-		case "", "LZ4":
-		case "LZ4HC":
-			method = compress.LZ4HC
-		case "ZSTD":
-			method = compress.ZSTD
-		case "NONE":
-			method = compress.None
-		default:
-			o.started = false
-			return exception(codeUnknownCompressionMethod, "UNKNOWN_COMPRESSION_METHOD", "network_compression_method %q is not supported", o.req.method)
-		}
-		o.frames = compress.NewWriter(compress.LevelZero, method)
+		o.frames = compress.NewWriter(compress.LevelZero, o.req.method)
 	}
 	o.w.WriteHeader(http.StatusOK)
 	return nil

@@ -112,6 +112,7 @@ func Start(ctx context.Context, opt Options) (*Server, error) {
 		s.listener.Close()
 		return nil, fmt.Errorf("embedded ClickHouse: %w", err)
 	}
+	s.version = first.version
 	run, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	go s.supervise(run, first)
@@ -138,7 +139,10 @@ func (s *Server) PID() int { return int(s.pid.Load()) }
 func (s *Server) Close() error {
 	s.stop()
 	<-s.finished
-	return s.listener.Close()
+	if err := s.listener.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // portFile remembers the port of the last run, so that addresses that people
@@ -174,6 +178,7 @@ type child struct {
 	input   io.Closer // open as long as the child shall run
 	gone    chan struct{}
 	waitErr error // valid once gone is closed
+	version string
 	tail    *logTail
 }
 
@@ -240,7 +245,7 @@ func (s *Server) spawn(ctx context.Context) (*child, error) {
 		c.end(0)
 		return nil, errors.New(c.tail.explain(r.Error))
 	}
-	s.version = r.Version
+	c.version = r.Version
 	return c, nil
 }
 

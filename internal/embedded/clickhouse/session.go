@@ -26,16 +26,15 @@ type session struct {
 
 const defaultDatabase = "default"
 
-// align makes exactly these settings and this database current. It keeps the
-// map, which must not change afterwards.
+// align makes exactly these settings and this database current.
 func (s *session) align(database string, settings map[string]string) error {
 	if database == "" {
 		database = defaultDatabase
 	}
 	// Until the end a failure leaves the session half way.
 	s.spoiled = true
+	settings = maps.Clone(settings)
 	if _, ok := settings["log_comment"]; !ok {
-		settings = maps.Clone(settings)
 		settings["log_comment"] = s.mark
 	}
 	var set []string
@@ -54,8 +53,8 @@ func (s *session) align(database string, settings map[string]string) error {
 		if err := s.conn.Exec("SET " + strings.Join(set, ", ")); err != nil {
 			return err
 		}
-		s.settings = settings
 	}
+	s.settings = settings
 	if database != s.database {
 		if err := s.conn.Exec("USE " + quote(database, '`')); err != nil {
 			return err
