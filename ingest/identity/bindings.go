@@ -24,7 +24,7 @@ type Bindings struct {
 // was in that is forgotten. So an entry lives through at least `limit` others.
 type bindingShard struct {
 	mu         sync.RWMutex
-	young, old map[[64]byte][]byte
+	young, old map[[CertificateIDLen]byte][]byte
 	limit      int
 }
 
@@ -37,7 +37,7 @@ func NewBindings(n int) *Bindings {
 	b := new(Bindings)
 	for i := range b.shard {
 		b.shard[i].limit = (n + shards - 1) / shards
-		b.shard[i].young = make(map[[64]byte][]byte)
+		b.shard[i].young = make(map[[CertificateIDLen]byte][]byte)
 	}
 	return b
 }
@@ -45,10 +45,10 @@ func NewBindings(n int) *Bindings {
 // DeviceOf returns the device that certificateID (64 lower-case hex digits) is
 // bound to, nil when it is not known. The result never changes.
 func (b *Bindings) DeviceOf(certificateID []byte) []byte {
-	if len(certificateID) != 64 {
+	if len(certificateID) != CertificateIDLen {
 		return nil
 	}
-	key := [64]byte(certificateID)
+	key := [CertificateIDLen]byte(certificateID)
 	s := b.of(&key)
 	s.mu.RLock()
 	device, young := s.young[key]
@@ -75,10 +75,10 @@ func (b *Bindings) DeviceOf(certificateID []byte) []byte {
 // existing binding stays: a client that merely uses a certificate must not take
 // it over from the one that connected with it.
 func (b *Bindings) Learn(certificateID, device []byte, rebind bool) {
-	if len(certificateID) != 64 || len(device) == 0 {
+	if len(certificateID) != CertificateIDLen || len(device) == 0 {
 		return
 	}
-	key := [64]byte(certificateID)
+	key := [CertificateIDLen]byte(certificateID)
 	s := b.of(&key)
 	s.mu.RLock()
 	have, young := s.young[key]
@@ -117,12 +117,15 @@ func (b *Bindings) Len() int {
 
 // of picks the shard by the last digit: certificate IDs are SHA-256 sums, so
 // every digit is evenly spread.
-func (b *Bindings) of(key *[64]byte) *bindingShard { return &b.shard[key[63]%shards] }
+func (b *Bindings) of(key *[CertificateIDLen]byte) *bindingShard {
+	c := key[CertificateIDLen-1]
+	return &b.shard[(c&0xf+c>>6*9)%shards] // '0'..'9', 'a'..'f' to 0..15
+}
 
-func (s *bindingShard) put(key [64]byte, device []byte) {
+func (s *bindingShard) put(key [CertificateIDLen]byte, device []byte) {
 	if _, ok := s.young[key]; !ok && len(s.young) >= s.limit {
 		s.old = s.young
-		s.young = make(map[[64]byte][]byte, s.limit)
+		s.young = make(map[[CertificateIDLen]byte][]byte, s.limit)
 	}
 	s.young[key] = device
 }

@@ -54,12 +54,18 @@ func appendUnescaped(dst, data []byte, i int, quoted bool) (out []byte, end int,
 			// next copy overwrites the rest.
 			w := binary.LittleEndian.Uint64(data[i:])
 			binary.LittleEndian.PutUint64(out[n:], w)
-			m := special(w)
-			if m != 0 {
+			if m := special(w); m != 0 {
 				k := bits.TrailingZeros64(m) >> 3
 				i += k
 				n += k
-				break
+				if data[i] != '\\' || i+1 >= len(data) || data[i+1] == 'u' || unescaped[data[i+1]] == 0 {
+					break
+				}
+				// JSON in a string is full of these. out has room: k < 8.
+				out[n] = unescaped[data[i+1]]
+				i += 2
+				n++
+				continue
 			}
 			i += 8
 			n += 8
