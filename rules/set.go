@@ -35,8 +35,11 @@ type Meta struct {
 	FalsePositives []string
 	File           string // where it was read from
 	Line           int
-	// Hash is over everything that decides what the rule finds. A rule whose
-	// hash did not change keeps its windows across a reload.
+	// Hash is over everything that decides what the rule finds: the log source and
+	// the condition with its filters and placeholder values, or the correlation
+	// and the hashes of what it refers to; not titles, levels, tocsin.suppress,
+	// tocsin.realert and tocsin.evidence. A rule whose hash did not change keeps its
+	// windows across a reload.
 	Hash uint64
 }
 
@@ -92,10 +95,11 @@ const (
 // Correlation is a compiled correlation rule.
 type Correlation struct {
 	Meta
-	Type      CorrelationType
-	Steps     []Step
-	GroupBy   []string // as written: field names or aliases; none: one group for everything
-	Timespan  time.Duration
+	Type     CorrelationType
+	Steps    []Step
+	GroupBy  []string // as written: field names or aliases; none: one group for everything
+	Timespan time.Duration
+	// Condition is on a window's value; a temporal correlation has no bounds.
 	Condition Condition
 	// Expr is the boolean condition of a temporal correlation over Steps; nil
 	// asks for all of them.
@@ -121,8 +125,11 @@ type Step struct {
 	// GroupFrom maps each GroupBy entry to the inner correlation's, -1 if it has none.
 	Group     []FieldID
 	GroupFrom []int
-	// Values are the condition's fields in an event of this step.
-	Values []FieldID
+	// Values are the condition's fields in an event of this step; where
+	// Correlation >= 0, ValuesFrom maps them to the inner correlation's GroupBy
+	// instead, -1 if it has none.
+	Values     []FieldID
+	ValuesFrom []int
 }
 
 // Condition is the numeric condition of a correlation: the conjunction of its

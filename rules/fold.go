@@ -1,0 +1,98 @@
+package rules
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// Strings are compared in a folded form: two strings are equal without regard
+// to case, by Unicode's simple folding, iff their folded forms are the same
+// bytes. The folded form of ASCII is lower case, so that it can be compared
+// with text that was not folded, byte by byte through lower.
+
+// lower maps A-Z to a-z and every other byte to itself.
+var lower = func() (t [256]byte) {
+	for i := range t {
+		t[i] = byte(i)
+		if 'A' <= i && i <= 'Z' {
+			t[i] += 'a' - 'A'
+		}
+	}
+	return t
+}()
+
+// foldRune returns the representative of r's folding orbit: its smallest
+// member, or the lower-case letter where that is ASCII. (The orbit of k holds
+// U+212A, the Kelvin sign.)
+func foldRune(r rune) rune {
+	if r < utf8.RuneSelf {
+		return rune(lower[byte(r)])
+	}
+	least := r
+	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+		least = min(least, f)
+	}
+	if least < utf8.RuneSelf {
+		return rune(lower[byte(least)])
+	}
+	return least
+}
+
+// appendFold appends the folded form of s. Bytes that are not UTF-8 stay as
+// they are.
+func appendFold[T string | []byte](dst []byte, s T) []byte {
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			dst = append(dst, lower[s[i]])
+			i++
+			continue
+		}
+		r, n := decodeRune(s[i:])
+		if r == utf8.RuneError && n == 1 {
+			dst = append(dst, s[i])
+		} else {
+			dst = utf8.AppendRune(dst, foldRune(r))
+		}
+		i += n
+	}
+	return dst
+}
+
+func decodeRune[T string | []byte](s T) (rune, int) {
+	var buf [utf8.UTFMax]byte
+	n := copy(buf[:], s)
+	return utf8.DecodeRune(buf[:n])
+}
+
+func foldString(s string) string { return string(appendFold(nil, s)) }
+
+func isASCII(b []byte) bool {
+	for len(b) >= 8 {
+		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+		if w&0x8080808080808080 != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// equalFold reports whether text, ASCII in any case or folded, is the folded
+// literal.
+func equalFold(text []byte, literal string) bool {
+	if len(text) != len(literal) {
+		return false
+	}
+	for i := range len(text) {
+		if lower[text[i]] != literal[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,175 @@
+package rules
+
+import "slices"
+
+// AnyLogSource given to MatchAs evaluates every rule, whatever its log source.
+var AnyLogSource = LogSource{Product: "*", Category: "*", Service: "*"}
+
+// view is the part of a program that concerns the events of one log source.
+type view struct {
+	rules    int
+	fields   []viewField // by slot
+	slotOf   []int32     // by FieldID, -1 for fields that the view does not read
+	trie     *fieldTrie  // nil if no field of the message is read
+	envelope []envelopeSlot
+	keywords int32 // slot of the message's text, or -1
+	always   []int32
+	hits     []viewHit // by hitID
+	stamps   int       // automaton outputs of all fields
+}
+
+type viewField struct {
+	id        FieldID
+	equal     *equalTable
+	automaton *automaton
+	stamps    int // first of the automaton's in Matcher.seen
+}
+
+type envelopeSlot struct {
+	field envelopeField
+	slot  int32
+}
+
+// viewHit is a predicate that was proved, and the rules that it makes
+// candidates.
+type viewHit struct {
+	pred  predID
+	rules []int32
+}
+
+// view returns the view of a log source; it is built when it is asked for
+// first. Names that no rule has are all the same, so the number of views is
+// bounded by the rules.
+func (p *program) view(s *Set, ls LogSource) *view {
+	known := func(name string, names map[string]bool) string {
+		if name == "*" || names[name] {
+			return name
+		}
+		return ""
+	}
+	ls = LogSource{known(ls.Product, p.products), known(ls.Category, p.categories), known(ls.Service, p.services)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.views[ls]
+	if v == nil {
+		v = p.newView(s, ls)
+		p.views[ls] = v
+	}
+	return v
+}
+
+// selects reports whether rules with log source ls see events of log source
+// event: what the rule names must be the event's. "*" in the event is anything.
+func (ls LogSource) selects(event LogSource) bool {
+	one := func(rule, event string) bool { return rule == "" || event == "*" || rule == event }
+	return one(ls.Product, event.Product) && one(ls.Category, event.Category) && one(ls.Service, event.Service)
+}
+
+func (p *program) newView(s *Set, ls LogSource) *view {
+	v := &view{slotOf: make([]int32, len(s.fields)), keywords: -1}
+	for i := range v.slotOf {
+		v.slotOf[i] = -1
+	}
+	b := viewBuilder{view: v, set: s, hitOf: map[predID]hitID{}}
+	for i, r := range s.Rules {
+		if !r.LogSource.selects(ls) {
+			continue
+		}
+		v.rules++
+		for pred := range p.predicatesOf(i) {
+			b.predicate(pred)
+		}
+		for _, f := range p.fields[i] {
+			b.slot(f)
+		}
+		if p.triggers[i] == nil {
+			v.always = append(v.always, int32(i))
+		}
+		for _, t := range p.triggers[i] {
+			hit := &v.hits[b.hitOf[t]]
+			hit.rules = append(hit.rules, int32(i))
+		}
+	}
+	b.finish()
+	return v
+}
+
+// viewBuilder collects the fields and texts of a view's rules.
+type viewBuilder struct {
+	view  *view
+	set   *Set
+	hitOf map[predID]hitID
+	texts []fieldTexts // by slot
+}
+
+type fieldTexts struct {
+	equal     []literal
+	equalHits []hitID
+	parts     []acText
+}
+
+func (b *viewBuilder) slot(f FieldID) int32 {
+	v := b.view
+	if v.slotOf[f] < 0 {
+		v.slotOf[f] = int32(len(v.fields))
+		v.fields = append(v.fields, viewField{id: f})
+		b.texts = append(b.texts, fieldTexts{})
+	}
+	return v.slotOf[f]
+}
+
+func (b *viewBuilder) predicate(p *predicate) {
+	slot := b.slot(p.fieldID)
+	if p.kind == predFieldRef {
+		b.slot(p.refID)
+	}
+	if p.kind != predLiterals {
+		return
+	}
+	if _, ok := b.hitOf[p.id]; ok {
+		return
+	}
+	hit := hitID(len(b.view.hits))
+	b.hitOf[p.id] = hit
+	b.view.hits = append(b.view.hits, viewHit{pred: p.id})
+	t := &b.texts[slot]
+	for _, l := range p.literals {
+		if l.op == litEqual {
+			t.equal = append(t.equal, l)
+			t.equalHits = append(t.equalHits, hit)
+		} else {
+			t.parts = append(t.parts, acText{l.text, l.op, hit})
+		}
+	}
+}
+
+func (b *viewBuilder) finish() {
+	v := b.view
+	var names []string
+	var slots []int32
+	for i := range v.fields {
+		f := &v.fields[i]
+		t := &b.texts[i]
+		if len(t.equal) > 0 {
+			f.equal = newEqualTable(t.equal, t.equalHits)
+		}
+		if len(t.parts) > 0 {
+			f.automaton = newAutomaton(t.parts)
+			f.stamps = v.stamps
+			v.stamps += len(f.automaton.outputs)
+		}
+		switch name := b.set.fields[f.id]; {
+		case name == keywordField:
+			v.keywords = int32(i)
+		case isEnvelopeField(name):
+			field := envelopeField(slices.Index(envelopeFields, name))
+			v.envelope = append(v.envelope, envelopeSlot{field, int32(i)})
+		default:
+			names = append(names, name)
+			slots = append(slots, int32(i))
+		}
+	}
+	if len(names) > 0 {
+		v.trie = newFieldTrie(names, slots)
+	}
+}
