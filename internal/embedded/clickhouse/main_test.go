@@ -14,10 +14,28 @@ import (
 var shared *Server
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == Command {
-		os.Exit(ServeMain())
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case Command:
+			os.Exit(ServeMain())
+		case parentCommand:
+			runParent(os.Args[2])
+		}
 	}
 	os.Exit(run(m))
+}
+
+const parentCommand = "parent"
+
+// runParent is a process with an engine that waits to be killed.
+func runParent(dir string) {
+	s, err := Start(context.Background(), Options{DataDir: dir})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(s.PID())
+	select {}
 }
 
 func run(m *testing.M) int {

@@ -26,8 +26,12 @@ const (
 	reportFD   = 4 // one line of JSON, a report, when the engine is ready or has failed
 )
 
-// drainTime is how long running statements get when the engine stops.
-const drainTime = 10 * time.Second
+// When the engine stops, running statements get drainTime to end, then they are
+// killed and get killTime to notice.
+const (
+	drainTime = 3 * time.Second
+	killTime  = 3 * time.Second
+)
 
 // childConfig is the first line of the child's standard input, which then
 // stays open until the child shall stop: the parent's death closes it too.
@@ -72,7 +76,7 @@ func ServeMain() int {
 		io.Copy(io.Discard, in)
 		cancel()
 		// Calls into the engine cannot be interrupted; the process can.
-		time.Sleep(drainTime + 2*time.Second)
+		time.Sleep(drainTime + killTime + time.Second)
 		os.Exit(3)
 	}()
 	err = serve(ctx, listener, cfg, func(version string) {
@@ -122,12 +126,12 @@ func serve(ctx context.Context, l net.Listener, cfg childConfig, ready func(vers
 	// Statements that do not end in time are killed: their clients read too
 	// slowly, or nobody wants to wait for their answer. Acknowledged data is
 	// on disk, so that nothing depends on an orderly end.
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime/2)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	if srv.Shutdown(drain) != nil {
 		srv.Close()
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime/2)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 	defer cancel()
 	if err := p.close(end); err != nil {
 		fmt.Fprintln(os.Stderr, err)

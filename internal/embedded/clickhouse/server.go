@@ -62,7 +62,7 @@ type Server struct {
 
 const (
 	startTime  = 60 * time.Second // until a child must have reported; loading and recovery of many parts take seconds
-	stopTime   = drainTime + 5*time.Second
+	stopTime   = drainTime + killTime + 3*time.Second
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
 )

@@ -22,16 +22,17 @@ type statement struct {
 func parseStatement(text string) statement {
 	l := lexer{text: text}
 	var st statement
+	depth := 0
 	first := l.next()
-	for first.kind == tokenSymbol && first.text == "(" {
-		first = l.next()
+	for ; first.text == "("; first = l.next() {
+		depth++
 	}
 	st.keyword = strings.ToUpper(first.text)
 	if st.keyword == "INSERT" {
 		st.parseInsert(&l)
 		return st
 	}
-	st.parseQuery(&l)
+	st.parseQuery(&l, depth)
 	return st
 }
 
@@ -79,8 +80,7 @@ func (st *statement) parseInsert(l *lexer) {
 
 // parseQuery looks for FORMAT at the end of the statement, which may be
 // followed by SETTINGS.
-func (st *statement) parseQuery(l *lexer) {
-	depth := 0
+func (st *statement) parseQuery(l *lexer, depth int) {
 	prev := token{}
 	for t := l.next(); t.kind != tokenEnd; prev, t = t, l.next() {
 		switch {
