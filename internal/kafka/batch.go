@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 	"time"
 
+	"github.com/pierrec/lz4/v4"
 	"github.com/segmentio/kafka-go/compress"
 )
 
@@ -69,6 +71,7 @@ func nextSequence(seq int32, n int) int32 {
 // batchEncoder builds record batches. It keeps its buffers between batches and is not safe for concurrent use.
 type batchEncoder struct {
 	codec   compress.Codec // nil: no compression
+	lz4     *lz4.Writer    // instead of codec's writer, once used
 	records []byte         // the records before compression
 	out     bytes.Buffer
 	n       int
@@ -137,7 +140,7 @@ func (e *batchEncoder) finish(session producerSession, sequence int32) ([]byte, 
 		e.out.Write(e.records)
 	} else {
 		attributes |= int16(e.codec.Code())
-		w := e.codec.NewWriter(&e.out)
+		w := e.compressor()
 		_, err := w.Write(e.records)
 		if err = errors.Join(err, w.Close()); err != nil {
 			return nil, fmt.Errorf("compress record batch with %s: %w", e.codec.Name(), err)
@@ -160,6 +163,21 @@ func (e *batchEncoder) finish(session producerSession, sequence int32) ([]byte, 
 	be.PutUint32(batch[batchRecordCount:], uint32(e.n))
 	be.PutUint32(batch[batchCRC:], crc32.Checksum(batch[batchAttributes:], castagnoli))
 	return set, nil
+}
+
+// compressor returns a writer that compresses to e.out. For lz4 it is our own: kafka-go's uses blocks of 4 MiB, and makes
+// every reader of the topic allocate as much.
+func (e *batchEncoder) compressor() io.WriteCloser {
+	if e.codec.Code() != int8(compress.Lz4) {
+		return e.codec.NewWriter(&e.out)
+	}
+	if e.lz4 == nil {
+		e.lz4 = lz4.NewWriter(nil)
+		// The options are valid, which is all that can go wrong.
+		_ = e.lz4.Apply(lz4.BlockSizeOption(lz4.Block256Kb), lz4.ChecksumOption(false))
+	}
+	e.lz4.Reset(&e.out)
+	return e.lz4
 }
 
 // detach gives the last finished batch's memory away: a request that was abandoned while a connection may still be reading it
