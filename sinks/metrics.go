@@ -69,6 +69,9 @@ func (m *Metrics) Buffered(sink string, bytes int) {
 // Duplicate notes a record that was left out.
 func (m *Metrics) Duplicate(sink string) { m.duplicates.WithLabelValues(sink).Inc() }
 
+// Rejected notes a record that went to the dead letter topic.
+func (m *Metrics) Rejected(sink, reason string) { m.rejected.WithLabelValues(sink, reason).Inc() }
+
 // Notified notes an attempt to notify; reason is "" for a success.
 func (m *Metrics) Notified(integration, reason string, took time.Duration) {
 	m.latency.WithLabelValues(integration).Observe(took.Seconds())

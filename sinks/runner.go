@@ -167,7 +167,7 @@ func (w *partitionWorker) write(ctx context.Context, rec *Record) error {
 	if !errors.As(err, &why) {
 		return err
 	}
-	r.opts.Metrics.rejected.WithLabelValues(r.opts.Name, why.Reason).Inc()
+	r.opts.Metrics.Rejected(r.opts.Name, why.Reason)
 	r.log.Warn("record goes to the dead letter topic", zap.String("topic", rec.Topic), zap.Int("partition", rec.Partition),
 		zap.Int64("offset", rec.Offset), zap.String("reason", why.Reason), zap.Error(why.Err))
 	if err := r.opts.DeadLetters.Reject(ctx, r.opts.Name, rec, why); err != nil {
