@@ -8,10 +8,12 @@ import (
 	"strings"
 )
 
-// ReadDir reads the rule files (.yml, .yaml) at paths, directories
-// recursively and in sorted order. Test files (.test.yml, _test.yml) are left
-// out of directories.
-func ReadDir(paths ...string) ([]Source, error) {
+// ReadDir reads the rule files (.yml, .yaml) at paths, directories recursively
+// and in sorted order. Test files (.test.yml, _test.yml) are left out of
+// directories.
+func ReadDir(paths ...string) ([]Source, error) { return readFiles(paths, isRuleFile) }
+
+func readFiles(paths []string, wanted func(name string) bool) ([]Source, error) {
 	var names []string
 	for _, p := range paths {
 		err := filepath.WalkDir(p, func(name string, d fs.DirEntry, err error) error {
@@ -20,7 +22,7 @@ func ReadDir(paths ...string) ([]Source, error) {
 				return err
 			case d.IsDir():
 				return nil
-			case name == p || isRuleFile(name):
+			case name == p || wanted(name):
 				names = append(names, name)
 			}
 			return nil
@@ -43,9 +45,18 @@ func ReadDir(paths ...string) ([]Source, error) {
 }
 
 func isRuleFile(name string) bool {
-	stem, ok := strings.CutSuffix(name, ".yml")
-	if !ok {
-		stem, ok = strings.CutSuffix(name, ".yaml")
-	}
-	return ok && !strings.HasSuffix(stem, ".test") && !strings.HasSuffix(stem, "_test")
+	_, ok := yamlStem(name)
+	return ok && !IsTestFile(name)
 }
+
+// yamlStem cuts off the ending of a YAML file's name.
+func yamlStem(name string) (string, bool) {
+	if stem, ok := strings.CutSuffix(name, ".yml"); ok {
+		return stem, true
+	}
+	return strings.CutSuffix(name, ".yaml")
+}
+
+// ReadTestDir reads the test files at paths, directories recursively and in
+// sorted order.
+func ReadTestDir(paths ...string) ([]Source, error) { return readFiles(paths, IsTestFile) }
