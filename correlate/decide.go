@@ -1,0 +1,246 @@
+package correlate
+
+import (
+	"bytes"
+	"math"
+	"slices"
+)
+
+// firstUndecided returns the index of the first entry whose window had not
+// ended when windows were last decided.
+func (g *group) firstUndecided() int {
+	if g.decided == math.MinInt64 {
+		return g.head
+	}
+	return g.first(g.decided - g.rule.span)
+}
+
+// decide looks at the windows that have ended since the last time: those that
+// begin with an entry whose end the watermark has passed.
+func (g *group) decide(w *Windows) {
+	from := g.firstUndecided()
+	g.decided = w.mark
+	g.eachWindow(from, w.mark-g.rule.span, func(i, j int, holds bool) {
+		if holds {
+			g.entries[i].begins = true
+			g.cover(w, i, j-1, g.entries[i])
+		}
+	})
+}
+
+// eachWindow calls fn for the windows that begin at entry from or later and
+// before the time until; i is the first entry of the window and j the one after
+// its last. Entries of the same time begin one and the same window.
+func (g *group) eachWindow(from int, until int64, fn func(i, j int, holds bool)) {
+	m := g.rule.scratch
+	m.reset()
+	j := from
+	for i := from; i < len(g.entries) && g.entries[i].time < until; {
+		next := i
+		begins := false
+		for next < len(g.entries) && g.entries[next].time == g.entries[i].time {
+			begins = begins || g.rule.begins == nil || g.rule.begins[g.entries[next].step]
+			next++
+		}
+		end := g.entries[i].time + g.rule.span
+		for j < len(g.entries) && g.entries[j].time <= end {
+			m.add(&g.entries[j], g.value(j))
+			j++
+		}
+		fn(i, j, begins && m.holds(g, i, j))
+		for ; i < next; i++ {
+			m.remove(&g.entries[i], g.value(i))
+		}
+	}
+}
+
+// decideAround is called for a new entry. If windows that contain it have been
+// decided, they are decided again.
+func (g *group) decideAround(w *Windows, at int) {
+	if w.mark == math.MinInt64 {
+		return
+	}
+	earliest := g.first(g.entries[at].time - g.rule.span)
+	if g.entries[earliest].time+g.rule.span >= w.mark {
+		return
+	}
+	g.redecide(w)
+}
+
+// run is a run of contributing entries that redecide found.
+type run struct {
+	from, to  int // indexes of the first and the last entry
+	entries   []int
+	opener    int
+	satisfied int64
+	episode   *episode
+}
+
+// redecide decides all windows of the group again, after a late event, and
+// makes its episodes what they would be had the event come in time.
+func (g *group) redecide(w *Windows) {
+	r := g.rule
+	g.decided = w.mark
+	for i := g.head; i < len(g.entries); i++ {
+		g.entries[i].begins = false
+	}
+	satisfied := make(map[int]int64) // last event of a satisfied window by its first entry
+	g.eachWindow(g.head, w.mark-r.span, func(i, j int, holds bool) {
+		if holds {
+			g.entries[i].begins = true
+			satisfied[i] = g.entries[j-1].time
+		}
+	})
+	runs := g.runs(satisfied)
+	g.claim(w, runs)
+
+	claimed := make(map[*episode]*run, len(runs))
+	for i := range runs {
+		if runs[i].episode != nil {
+			claimed[runs[i].episode] = &runs[i]
+		}
+	}
+	g.unclaimed(w, runs, claimed)
+	for i := g.head; i < len(g.entries); i++ {
+		g.entries[i].ep = 0
+	}
+	for i := range runs {
+		g.apply(w, &runs[i])
+	}
+	g.sortEpisodes()
+	g.resuppress(w)
+}
+
+// runs returns the runs of contributing entries, in the order of time.
+func (g *group) runs(satisfied map[int]int64) []run {
+	var runs []run
+	coverEnd := int64(math.MinInt64)
+	for i := g.head; i < len(g.entries); i++ {
+		e := &g.entries[i]
+		apart := e.time > coverEnd && !e.covered
+		if end, ok := satisfied[i]; ok {
+			coverEnd = max(coverEnd, end)
+		}
+		if !e.covered && e.time > coverEnd {
+			continue
+		}
+		n := len(runs)
+		if n == 0 || apart && e.time-g.entries[runs[n-1].to].time > g.rule.slack {
+			runs = append(runs, run{from: i, opener: -1})
+			n++
+		}
+		last := &runs[n-1]
+		if last.opener < 0 && e.begins {
+			last.opener, last.satisfied = i, satisfied[i]
+		}
+		last.to = i
+		last.entries = append(last.entries, i)
+	}
+	return runs
+}
+
+// claim gives each run the earliest episode that it shares an event with and
+// that no run before it has.
+func (g *group) claim(w *Windows, runs []run) {
+	taken := make(map[*episode]bool)
+	for i := range runs {
+		run := &runs[i]
+		for _, ep := range g.episodes {
+			if !ep.active() || taken[ep] {
+				continue
+			}
+			shares := ep.gone > 0 && g.entries[run.from].time-ep.goneLast <= g.rule.slack && g.rule.slack > 0
+			for _, k := range run.entries {
+				shares = shares || g.entries[k].ep == ep.serial
+			}
+			if shares {
+				run.episode = ep
+				taken[ep] = true
+				break
+			}
+		}
+	}
+}
+
+// unclaimed ends the episodes that no run has: merged where their events now
+// belong to another, taken back where they do not contribute any more. What an
+// episode has of events long gone stays as it is.
+func (g *group) unclaimed(w *Windows, runs []run, claimed map[*episode]*run) {
+	for _, ep := range slices.Clone(g.episodes) {
+		if !ep.active() || claimed[ep] != nil {
+			continue
+		}
+		var into *episode
+		for i := range runs {
+			for _, k := range runs[i].entries {
+				if g.entries[k].ep == ep.serial {
+					into = runs[i].episode
+				}
+			}
+		}
+		switch {
+		case into != nil:
+			into.adopt(w, g.rule.evidence, ep)
+			ep.state, ep.mergedInto = episodeMerged, into.id
+			if ep.reported {
+				w.report(g, ep, EpisodeMerged)
+			}
+		case ep.gone > 0:
+			if ep.count != ep.gone || ep.last != ep.goneLast {
+				ep.count, ep.last = ep.gone, ep.goneLast
+				ep.touchQuietly(w, g)
+			}
+		default:
+			if ep.reported {
+				w.report(g, ep, EpisodeRetracted)
+			}
+			ep.state = episodeRetracted
+		}
+	}
+}
+
+// apply makes a run's episode what the run says.
+func (g *group) apply(w *Windows, run *run) {
+	first, last := g.entries[run.from].time, g.entries[run.to].time
+	ep := run.episode
+	if ep == nil {
+		opener := run.from
+		if run.opener >= 0 {
+			opener = run.opener
+		}
+		ep = g.open(w, first, last, g.entries[opener])
+		if run.opener >= 0 {
+			ep.satisfied = run.satisfied
+		}
+	}
+	count := ep.gone
+	for n, k := range run.entries {
+		if n == 0 || !bytes.Equal(g.entries[k].id[:], g.entries[run.entries[n-1]].id[:]) {
+			count++
+		}
+		g.entries[k].ep = ep.serial
+	}
+	if ep.gone > 0 {
+		first = min(first, ep.first)
+	}
+	if ep.count == count && ep.first == first && ep.last == last {
+		return
+	}
+	ep.count, ep.first, ep.last = count, first, last
+	ep.touchQuietly(w, g)
+}
+
+// touchQuietly is touch without the look at suppression, which redecide does
+// once for all.
+func (ep *episode) touchQuietly(w *Windows, g *group) {
+	ep.changed = true
+	if ep.state != episodeClosed {
+		return
+	}
+	if w.mark > ep.last+g.rule.span {
+		w.report(g, ep, EpisodeClosed)
+		return
+	}
+	ep.state = episodeOpen
+	w.report(g, ep, EpisodeUpdated)
+}

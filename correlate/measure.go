@@ -1,0 +1,136 @@
+package correlate
+
+import (
+	"math"
+	"slices"
+
+	"github.com/tocsin-io/tocsin/rules"
+)
+
+// measure is the value of one window: what its condition compares. Entries are
+// added at one end and removed at the other as the window moves.
+type measure struct {
+	rule     *windowRule
+	n        int
+	sum      float64
+	low      float64          // what rounding lost of sum (Neumaier)
+	distinct map[uint32]int32 // value_count: entries by value
+	steps    []int32          // temporal: entries by step
+	numbers  []float64        // percentiles: scratch
+}
+
+func (r *windowRule) newMeasure() *measure {
+	m := &measure{rule: r}
+	switch r.c.Type {
+	case rules.ValueCount:
+		m.distinct = make(map[uint32]int32)
+	case rules.Temporal, rules.TemporalOrdered:
+		m.steps = make([]int32, len(r.c.Steps))
+	}
+	return m
+}
+
+func (m *measure) reset() {
+	m.n, m.sum, m.low = 0, 0, 0
+	clear(m.distinct)
+	clear(m.steps)
+}
+
+func (m *measure) add(e *entry, value uint64) {
+	m.n++
+	switch m.rule.c.Type {
+	case rules.ValueCount:
+		m.distinct[uint32(value)]++
+	case rules.ValueSum, rules.ValueAvg:
+		m.accumulate(math.Float64frombits(value))
+	case rules.Temporal, rules.TemporalOrdered:
+		m.steps[e.step]++
+	}
+}
+
+func (m *measure) remove(e *entry, value uint64) {
+	m.n--
+	switch m.rule.c.Type {
+	case rules.ValueCount:
+		if m.distinct[uint32(value)]--; m.distinct[uint32(value)] == 0 {
+			delete(m.distinct, uint32(value))
+		}
+	case rules.ValueSum, rules.ValueAvg:
+		m.accumulate(-math.Float64frombits(value))
+		if m.n == 0 {
+			m.sum, m.low = 0, 0
+		}
+	case rules.Temporal, rules.TemporalOrdered:
+		m.steps[e.step]--
+	}
+}
+
+// accumulate is Neumaier's compensated summation: numbers come and go, and
+// without it their rounding errors would stay.
+func (m *measure) accumulate(x float64) {
+	t := m.sum + x
+	if math.Abs(m.sum) >= math.Abs(x) {
+		m.low += (m.sum - t) + x
+	} else {
+		m.low += (x - t) + m.sum
+	}
+	m.sum = t
+}
+
+func (m *measure) present(step int) bool { return m.steps[step] > 0 }
+
+// holds reports whether the condition is true of the window, whose entries are
+// g.entries[i:j]. For temporal_ordered it is only necessary that it is.
+func (m *measure) holds(g *group, i, j int) bool {
+	c := m.rule.c
+	var v float64
+	switch c.Type {
+	case rules.EventCount:
+		v = float64(m.n)
+	case rules.ValueCount:
+		v = float64(len(m.distinct))
+	case rules.ValueSum:
+		v = m.sum + m.low
+	case rules.ValueAvg:
+		v = (m.sum + m.low) / float64(m.n)
+	case rules.ValuePercentile, rules.ValueMedian:
+		v = m.percentile(g, i, j)
+	case rules.Temporal:
+		if c.Expr != nil {
+			return rules.ExprEval(c.Expr, m.present)
+		}
+		return m.allSteps()
+	case rules.TemporalOrdered:
+		return m.allSteps()
+	}
+	for _, b := range c.Condition.Bounds {
+		if !b.Holds(v) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *measure) allSteps() bool {
+	for _, n := range m.steps {
+		if n == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// percentile returns the nearest-rank percentile of g.entries[i:j].
+func (m *measure) percentile(g *group, i, j int) float64 {
+	m.numbers = m.numbers[:0]
+	for _, v := range g.values[i:j] {
+		m.numbers = append(m.numbers, math.Float64frombits(v))
+	}
+	slices.Sort(m.numbers)
+	p := m.rule.c.Condition.Percentile
+	if m.rule.c.Type == rules.ValueMedian || p == 0 {
+		p = 50
+	}
+	rank := int(math.Ceil(p / 100 * float64(len(m.numbers))))
+	return m.numbers[min(max(rank, 1), len(m.numbers))-1]
+}

@@ -1,0 +1,62 @@
+package correlate
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Why a match took no part in a window; values of the label reason.
+const (
+	ignoredFuture      = "future_time"
+	ignoredNoGroup     = "no_group_value"
+	ignoredNoValue     = "no_condition_value"
+	ignoredManyGroups  = "too_many_groups"
+	ignoredRepeated    = "repeated"
+	ignoredUnknownRule = "unknown_rule"
+)
+
+// Why a record went to the dead letter topic.
+const reasonMalformed = "malformed_record"
+
+type metrics struct {
+	events, matched, shuffled, shuffledBytes prometheus.Counter
+	ignored, detections, deadLetters         *prometheus.CounterVec
+	restores                                 *prometheus.CounterVec
+	late, evicted                            prometheus.Counter
+	snapshotSeconds, snapshotBytes           prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		if reg != nil {
+			reg.MustRegister(c)
+		}
+		return c
+	}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		if reg != nil {
+			reg.MustRegister(c)
+		}
+		return c
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+		if reg != nil {
+			reg.MustRegister(h)
+		}
+		return h
+	}
+	return &metrics{
+		events:          counter("tocsin_correlate_events_total", "Events matched against the rules."),
+		matched:         counter("tocsin_correlate_events_matched_total", "Events that matched at least one rule."),
+		shuffled:        counter("tocsin_correlate_shuffled_matches_total", "Matches sent to the partition of their group."),
+		shuffledBytes:   counter("tocsin_correlate_shuffled_bytes_total", "Bytes of these, before compression."),
+		ignored:         vec("tocsin_correlate_ignored_matches_total", "Matches that took no part in a window.", "reason"),
+		detections:      vec("tocsin_correlate_detections_total", "Records sent to the detections topic.", "rule", "activity"),
+		deadLetters:     vec("tocsin_correlate_dead_letters_total", "Records that could not be read.", "reason"),
+		restores:        vec("tocsin_correlate_restores_total", "Partitions taken over, by what was found of their state.", "result"),
+		late:            counter("tocsin_correlate_late_events_total", "Matches older than the allowed lateness; they took no part in windows."),
+		evicted:         counter("tocsin_correlate_evicted_groups_total", "Groups given up because a memory bound was reached."),
+		snapshotSeconds: histogram("tocsin_correlate_snapshot_duration_seconds", "Time a worker stood still for a snapshot.", prometheus.ExponentialBuckets(0.001, 2, 14)),
+		snapshotBytes:   histogram("tocsin_correlate_snapshot_bytes", "Size of a snapshot, compressed.", prometheus.ExponentialBuckets(256, 4, 12)),
+	}
+}
