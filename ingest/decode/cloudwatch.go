@@ -34,7 +34,7 @@ func (d *Decoder) logEvents(s *jsonscan.Scanner, data []byte, rec *record, o ori
 	if rec.is(fMessageType, "CONTROL_MESSAGE") {
 		at := s.Pos()
 		s.Value()
-		if s.Err() != nil {
+		if s.Failed() {
 			return at
 		}
 		d.stats.Control++
@@ -61,7 +61,7 @@ func (d *Decoder) logEvents(s *jsonscan.Scanner, data []byte, rec *record, o ori
 		n++
 		if kind != jsonscan.Object {
 			v := s.Value()
-			if s.Err() != nil {
+			if s.Failed() {
 				return start
 			}
 			d.rejectLogEvent(v.Raw, start, "is a %v, want an object", kind)
@@ -92,7 +92,7 @@ func (d *Decoder) logEvents(s *jsonscan.Scanner, data []byte, rec *record, o ori
 				s.Value()
 			}
 		}
-		if s.Err() != nil {
+		if s.Failed() {
 			return start
 		}
 		if !has {
@@ -118,7 +118,7 @@ func (d *Decoder) logEvents(s *jsonscan.Scanner, data []byte, rec *record, o ori
 		}
 		d.message(message, e, depth+1)
 	}
-	if s.Err() != nil {
+	if s.Failed() {
 		return s.Pos()
 	}
 	if n == 0 {

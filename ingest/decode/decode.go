@@ -103,7 +103,8 @@ type Rejection struct {
 	// Raw is the part. It is valid only during the call. For truncated gzip it is
 	// the payload as it arrived.
 	Raw []byte
-	// Offset of the part in the innermost layer that could be read.
+	// Offset of the part in the JSON or text that it was found in, 0 if it is all of
+	// it or that is not known.
 	Offset int
 }
 
@@ -112,7 +113,7 @@ type Stats struct {
 	Events   int
 	Rejected int
 	Control  int   // CloudWatch control messages: probes, without events
-	Empty    int   // payloads and lines without content
+	Empty    int   // payloads of white space, envelopes without records
 	Inflated int64 // bytes that came out of gzip and base64, all layers together
 	// TimeFallbacks counts events whose own time was missing or not believable and
 	// which took the time of their arrival.
@@ -155,6 +156,7 @@ type level struct {
 	buf     []byte // what was inflated
 	message []byte // the text of a string that is decoded in turn
 	names   []byte // texts of the origin
+	broken  int    // values of the document that were
 }
 
 // origin is what is known of a record from what is around it. Its bytes live as
@@ -189,9 +191,9 @@ func New(opts Options) *Decoder {
 }
 
 // Decode decodes one payload. It calls emit for every event and reject for
-// every part that it cannot decode; whatever is not white space becomes one or
-// the other, but for CloudWatch's control messages, which are counted. The
-// event, its memory and the rejection are valid only during the call; neither
+// every part that it cannot decode; whatever is there becomes one or the other,
+// but for CloudWatch's control messages and envelopes without records, which are
+// counted. The event, its memory and the rejection are valid only during the call; neither
 // function may call the decoder. The payload is not changed.
 //
 // Of a JSON document that breaks off in the middle of its log events, those

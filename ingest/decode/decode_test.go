@@ -238,6 +238,11 @@ func TestShapes(t *testing.T) {
 			want:    []view{text(`{"a":1}`, late, "o"), text("null", late, "o")},
 			rejects: []string{"shape: 1", `shape: {"id":"2"}`}, stats: Stats{TimeFallbacks: 2},
 		},
+		{
+			name:    "log events in two members",
+			payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":[{"id":"1","message":"x","timestamp":1795168800000}],"logEvents":[{"id":"2","message":"y","timestamp":1795168800000}]}`,
+			want:    []view{text("x", "10:00:00.000", "o"), text("y", "10:00:00.000", "o")},
+		},
 		{name: "no log events", payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":[]}`, stats: Stats{Empty: 1}},
 		{name: "logEvents not an array", payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":3}`, rejects: []string{`shape: {"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","lo`}},
 		{
@@ -280,7 +285,7 @@ func TestShapes(t *testing.T) {
 		},
 
 		{name: "generic JSON", payload: `{"time":"2026-11-20T10:00:08Z","x":[1]}`, want: []view{text(`{"time":"2026-11-20T10:00:08Z","x":[1]}`, "10:00:08.000", "")}},
-		{name: "text that begins like JSON", payload: "[INFO] {x}\n{x} y\n[1,2]\n42\n\"q\"", want: []view{text("[INFO] {x}", late, ""), text("{x} y", late, ""), text("[1,2]", late, ""), text("42", late, ""), text(`"q"`, late, "")}, stats: Stats{TimeFallbacks: 5}},
+		{name: "text that begins like JSON", payload: "[INFO] {x}\n[{x}]\n{x} y\n[1,2]\n42\n\"q\"", want: []view{text("[INFO] {x}", late, ""), text("[{x}]", late, ""), text("{x} y", late, ""), text("[1,2]", late, ""), text("42", late, ""), text(`"q"`, late, "")}, stats: Stats{TimeFallbacks: 6}},
 		{name: "text in Latin-1", payload: "Ger\xe4t gest\xf6rt", want: []view{text("Ger\xe4t gest\xf6rt", late, "")}, stats: Stats{TimeFallbacks: 1}},
 		{name: "binary", payload: "ok\n\x00\x01\x02\nmore", want: []view{text("ok", late, "")}, rejects: []string{"binary: \x00\x01\x02\nmore"}, stats: Stats{TimeFallbacks: 1}},
 

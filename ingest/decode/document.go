@@ -22,9 +22,15 @@ func (d *Decoder) payload(data []byte, o origin, depth int) {
 	}
 }
 
+// maxBroken is how many values of one document may be broken before the rest is
+// given up: what is so broken is something else, and each attempt costs a scan
+// that may go far.
+const maxBroken = 100
+
 // document decodes text: JSON values one after the other, with or without line
 // feeds between them, and lines that are not JSON.
 func (d *Decoder) document(data []byte, o origin, depth int) {
+	d.levels[depth].broken = 0
 	pos := 0
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		pos = 3
@@ -58,24 +64,30 @@ func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\
 // looksLikeObject tells JSON that is broken further on from a line of text that
 // merely begins with a brace.
 func looksLikeObject(b []byte) bool {
-	c := second(b)
-	return b[0] == '{' && (c == '"' || c == '}' || c == 0)
+	if b[0] != '{' {
+		return false
+	}
+	b = skipSpace(b[1:])
+	return len(b) == 0 || b[0] == '"' || b[0] == '}'
 }
 
 // looksLikeArray finds arrays of objects, which are many records; any other
 // array is a record of its own, and "[INFO]" is a line of text.
 func looksLikeArray(b []byte) bool {
-	return b[0] == '[' && second(b) == '{'
+	if b[0] != '[' {
+		return false
+	}
+	b = skipSpace(b[1:])
+	return len(b) > 0 && looksLikeObject(b)
 }
 
-// second returns the first byte of b[1:] that is not white space, 0 if none is.
-func second(b []byte) byte {
-	for _, c := range b[1:] {
+func skipSpace(b []byte) []byte {
+	for i, c := range b {
 		if !isSpace(c) {
-			return c
+			return b[i:]
 		}
 	}
-	return 0
+	return nil
 }
 
 // objectAt decodes the object at data[pos] and returns where to go on.
@@ -83,7 +95,7 @@ func (d *Decoder) objectAt(data []byte, pos int, o origin, depth int) int {
 	s := &d.levels[depth].scan
 	s.Reset(data[pos:])
 	if bad := d.object(s, data[pos:], o, depth); bad >= 0 {
-		return d.broken(s, data, pos, pos+bad)
+		return d.broken(data, pos, pos+bad, depth)
 	}
 	return pos + s.Pos()
 }
@@ -100,7 +112,7 @@ func (d *Decoder) arrayAt(data []byte, pos int, o *origin, depth int) int {
 		kind := s.Kind()
 		done = s.Pos()
 		v := s.Value()
-		if s.Err() != nil {
+		if s.Failed() {
 			break
 		}
 		if kind == jsonscan.Object {
@@ -111,8 +123,8 @@ func (d *Decoder) arrayAt(data []byte, pos int, o *origin, depth int) int {
 		o.seq++
 		done = s.Pos()
 	}
-	if s.Err() != nil {
-		return d.broken(s, data, pos, pos+done)
+	if s.Failed() {
+		return d.broken(data, pos, pos+done, depth)
 	}
 	return pos + s.Pos()
 }
@@ -125,10 +137,12 @@ func (d *Decoder) element(raw []byte, o origin, depth int) {
 }
 
 // broken rejects the part of a document from offset bad on, up to a line that
-// begins another object, and returns the offset of that. s tells what is wrong
-// with the value that began at start.
-func (d *Decoder) broken(s *jsonscan.Scanner, data []byte, start, bad int) int {
-	err := s.Err()
+// begins another object, and returns the offset of that. The scanner of the level
+// tells what is wrong with the value that began at start.
+func (d *Decoder) broken(data []byte, start, bad, depth int) int {
+	l := &d.levels[depth]
+	l.broken++
+	err := l.scan.Err()
 	reason := ReasonNotJSON
 	var syntax *jsonscan.Error
 	if errors.As(err, &syntax) && syntax.TooDeep() {
@@ -137,7 +151,7 @@ func (d *Decoder) broken(s *jsonscan.Scanner, data []byte, start, bad int) int {
 	next := len(data)
 	// From bad, not from where the scanner stopped: a string that lacks its closing
 	// quote may have swallowed the lines after it.
-	if i := bytes.Index(data[min(bad+1, len(data)):], []byte("\n{")); i >= 0 {
+	if i := bytes.Index(data[min(bad+1, len(data)):], []byte("\n{")); i >= 0 && l.broken < maxBroken {
 		next = bad + 1 + i + 1
 	}
 	if bad > start {
@@ -198,10 +212,10 @@ func (d *Decoder) object(s *jsonscan.Scanner, data []byte, o origin, depth int) 
 	rec := &l.rec
 	rec.reset()
 	start := s.Pos()
-	streamed := false
+	streamed := false // decoded on the way
 	s.Enter()
 	for f, ok := member(s); ok; f, ok = member(s) {
-		if f == fLogEvents && !streamed && s.Kind() == jsonscan.Array &&
+		if f == fLogEvents && s.Kind() == jsonscan.Array &&
 			rec.has(fMessageType) && rec.has(fOwner) && rec.has(fLogGroup) {
 			// A CloudWatch payload of which all that matters is known. Its log events are
 			// nearly all of it: decoding them on the way saves a scan over them.
@@ -216,7 +230,7 @@ func (d *Decoder) object(s *jsonscan.Scanner, data []byte, o origin, depth int) 
 			rec.set(f, v)
 		}
 	}
-	if s.Err() != nil {
+	if s.Failed() {
 		if streamed {
 			return s.Pos()
 		}

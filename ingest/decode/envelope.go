@@ -73,7 +73,6 @@ func (d *Decoder) records(rec *record, o origin, depth int) {
 	raw := rec.get(fRecords).Raw
 	s := &d.levels[depth].scan
 	// The scanner has read the whole object: it is free, and this cannot fail.
-	pos := s.Pos()
 	saved := *s
 	s.Reset(raw)
 	s.Enter()
@@ -82,7 +81,7 @@ func (d *Decoder) records(rec *record, o origin, depth int) {
 		v := s.Value()
 		n++
 		if v.Kind != jsonscan.Object {
-			d.reject(Rejection{Reason: ReasonShape, Err: fmt.Errorf("element %d of Records is a %v, want an object", n-1, v.Kind), Raw: v.Raw, Offset: pos})
+			d.reject(Rejection{Reason: ReasonShape, Err: fmt.Errorf("element %d of Records is a %v, want an object", n-1, v.Kind), Raw: v.Raw})
 			continue
 		}
 		d.one(v.Raw, o, depth+1)

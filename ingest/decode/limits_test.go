@@ -165,6 +165,25 @@ func TestHints(t *testing.T) {
 	}
 }
 
+// Each broken value costs a scan: nested to the limit on many lines, they would
+// cost a thousand times their length.
+func TestManyBrokenValues(t *testing.T) {
+	payload := bytes.Repeat([]byte("{\"a\":\n"), 200000)
+	start := time.Now()
+	got := run(New(Options{}), payload, Hints{})
+	if len(got.Rejections) != maxBroken {
+		t.Errorf("%d rejections, want %d", len(got.Rejections), maxBroken)
+	}
+	size := 0
+	for _, r := range got.Rejections {
+		size += len(r.Raw)
+	}
+	if size != len(payload) {
+		t.Errorf("%d bytes were rejected of %d", size, len(payload))
+	}
+	t.Logf("took %v", time.Since(start))
+}
+
 // What the decoder keeps between payloads must not grow with the largest of them.
 func TestBuffersAreReleased(t *testing.T) {
 	d := New(Options{MaxMessage: 64 << 20})

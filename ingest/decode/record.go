@@ -329,7 +329,7 @@ func (r *record) scan(s *jsonscan.Scanner, data []byte) bool {
 			r.set(f, v)
 		}
 	}
-	if s.Err() != nil {
+	if s.Failed() {
 		return false
 	}
 	r.raw = data[start:s.Pos()]

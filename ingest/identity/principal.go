@@ -20,16 +20,15 @@ func CertificateID(arena *[]byte, s []byte) []byte {
 	if len(s) != CertificateIDLen {
 		return nil
 	}
-	upper := false
+	// Most IDs are in normal form: no branch per digit for those.
+	var classes uint8
 	for _, c := range s {
-		switch hexClass[c] {
-		case notHex:
-			return nil
-		case upperHex:
-			upper = true
-		}
+		classes |= hexClass[c]
 	}
-	if !upper {
+	switch {
+	case classes&notHex != 0:
+		return nil
+	case classes&upperHex == 0:
 		return s
 	}
 	start := len(*arena)
@@ -135,15 +134,18 @@ func IsIP(s []byte) bool {
 	return err == nil
 }
 
+// Classes of bytes, of which a set is a sum.
 const (
-	notHex uint8 = iota
-	lowerHex
+	notHex uint8 = 1 << iota
 	upperHex
 )
 
 var hexClass = func() (t [256]uint8) {
+	for c := range t {
+		t[c] = notHex
+	}
 	for _, c := range "0123456789abcdef" {
-		t[c] = lowerHex
+		t[c] = 0
 	}
 	for _, c := range "ABCDEF" {
 		t[c] = upperHex
