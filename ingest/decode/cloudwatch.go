@@ -70,14 +70,15 @@ func (d *Decoder) logEvents(s *jsonscan.Scanner, data []byte, rec *record, o ori
 		l.names = l.names[:kept]
 		var id, timestamp, extracted jsonscan.Value
 		var message []byte
+		var index *jsonscan.Index
 		has := false
 		s.Enter()
 		for key, ok := s.Member(); ok; key, ok = s.Member() {
 			switch string(key.Raw) {
 			case "message":
-				has = true
-				if l.message, ok = s.AppendString(l.message[:0]); ok {
-					message = l.message
+				has, index = true, nil
+				if l.message, ok = s.AppendIndexed(l.message, &l.index); ok {
+					message, index = l.message, &l.index
 				} else if s.Kind() != jsonscan.Invalid {
 					// Not a string: some writer has spared itself the quoting.
 					message = s.Value().Raw
@@ -116,7 +117,7 @@ func (d *Decoder) logEvents(s *jsonscan.Scanner, data []byte, rec *record, o ori
 				e.region = d.text(v, &l.names)
 			}
 		}
-		d.message(message, e, depth+1)
+		d.message(message, index, e, depth+1)
 	}
 	if s.Failed() {
 		return s.Pos()
@@ -136,12 +137,17 @@ func (d *Decoder) rejectLogEvent(raw []byte, at int, format string, arg any) {
 	})
 }
 
-// message decodes one line of a log: one JSON object, or text.
-func (d *Decoder) message(raw []byte, o origin, depth int) {
+// message decodes one line of a log: one JSON object, or text. The index is of
+// raw, or nil.
+func (d *Decoder) message(raw []byte, index *jsonscan.Index, o origin, depth int) {
 	if depth < maxLevels && len(raw) > 0 && (raw[0] == '{' || isSpace(raw[0])) {
 		l := &d.levels[depth]
 		s := &l.scan
-		s.Reset(raw)
+		if index != nil {
+			s.ResetIndexed(raw, index)
+		} else {
+			s.Reset(raw)
+		}
 		if s.Kind() == jsonscan.Object && l.rec.scan(s, raw) && s.End() {
 			// With the white space around it, as it was logged.
 			l.rec.raw = raw

@@ -155,6 +155,7 @@ type level struct {
 	rec     record
 	buf     []byte // what was inflated
 	message []byte // the text of a string that is decoded in turn
+	index   jsonscan.Index
 	names   []byte // texts of the origin
 	broken  int    // values of the document that were
 }

@@ -100,12 +100,14 @@ type Scanner struct {
 	first bool
 	err   Error
 	stack [(MaxDepth + 63) / 64]uint64 // of Skip: bit set = object
+
+	quotes []uint32 // of the Index, if there is one; pairs that begin and end strings
 }
 
 // Reset starts at the beginning of data, which must not change while spans of
 // it are in use.
 func (s *Scanner) Reset(data []byte) {
-	s.data, s.pos, s.depth, s.first, s.err = data, 0, 0, false, Error{}
+	s.data, s.pos, s.depth, s.first, s.err, s.quotes = data, 0, 0, false, Error{}, nil
 }
 
 // Pos is the offset of the next byte to be read.
@@ -265,7 +267,11 @@ func (s *Scanner) AppendString(dst []byte) ([]byte, bool) {
 	if s.err.What != "" || s.peek() != '"' {
 		return dst, false
 	}
-	out, end, what := appendUnescaped(dst, s.data, s.pos+1, true)
+	return s.appendString(dst, nil)
+}
+
+func (s *Scanner) appendString(dst []byte, ix *Index) ([]byte, bool) {
+	out, end, what := appendUnescaped(dst, s.data, s.pos+1, true, ix)
 	if what != "" {
 		s.pos = end
 		s.fail(what)
@@ -317,6 +323,11 @@ func (s *Scanner) fail(what string) Kind {
 // scanString returns where the string ends whose content begins at i: the offset
 // of the closing quote, -1 after an error.
 func (s *Scanner) scanString(i int) (end int, escaped bool) {
+	if len(s.quotes) >= 2 && int(s.quotes[0]) == i-1 {
+		end = int(s.quotes[1])
+		s.quotes = s.quotes[2:]
+		return end, false
+	}
 	data := s.data
 	for {
 		for i+8 <= len(data) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -45,6 +46,7 @@ func TestScannerAgreesWithEncodingJSON(t *testing.T) {
 
 func checkAgainstStdlib(t *testing.T, data []byte) {
 	t.Helper()
+	checkIndexed(t, data)
 	valid := Valid(data)
 	if want := json.Valid(data); valid != want && !tooDeep(data) {
 		t.Fatalf("Valid(%q) = %v, encoding/json says %v", data, valid, want)
@@ -65,6 +67,46 @@ func checkAgainstStdlib(t *testing.T, data []byte) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("%q (-encoding/json +jsonscan):\n%s", data, diff)
 	}
+}
+
+// A text scanned with the index that unescaping it made is what it is without.
+func checkIndexed(t *testing.T, text []byte) {
+	t.Helper()
+	quoted := quote(text)
+	var outer, plain, indexed Scanner
+	var ix Index
+	outer.Reset(quoted)
+	got, ok := outer.AppendIndexed([]byte("left over"), &ix)
+	if !ok || !bytes.Equal(got, text) || !outer.End() {
+		t.Fatalf("%q: unescaped to %q, %v", quoted, got, outer.Err())
+	}
+	plain.Reset(got)
+	indexed.ResetIndexed(got, &ix)
+	want, have := buildValue(&plain), buildValue(&indexed)
+	if plain.End() != indexed.End() || plain.err != indexed.err {
+		t.Fatalf("%q: %v, with the index %v", text, plain.Err(), indexed.Err())
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Fatalf("%q (-plain +indexed):\n%s", text, diff)
+	}
+}
+
+// quote makes a JSON string of any bytes.
+func quote(text []byte) []byte {
+	quoted := []byte{'"'}
+	for _, c := range text {
+		switch {
+		case c == '"' || c == '\\':
+			quoted = append(quoted, '\\', c)
+		case c == '\n':
+			quoted = append(quoted, `\n`...)
+		case c < 0x20:
+			quoted = fmt.Appendf(quoted, `\u%04x`, c)
+		default:
+			quoted = append(quoted, c)
+		}
+	}
+	return append(quoted, '"')
 }
 
 func tooDeep(data []byte) bool {
@@ -252,6 +294,23 @@ func BenchmarkMembers(b *testing.B) {
 	var s Scanner
 	for b.Loop() {
 		s.Reset(data)
+		s.Enter()
+		for _, ok := s.Member(); ok; _, ok = s.Member() {
+			s.Value()
+		}
+	}
+}
+
+func BenchmarkIndexed(b *testing.B) {
+	quoted := quote([]byte(line))
+	b.SetBytes(int64(len(line)))
+	var outer, s Scanner
+	var ix Index
+	var buf []byte
+	for b.Loop() {
+		outer.Reset(quoted)
+		buf, _ = outer.AppendIndexed(buf, &ix)
+		s.ResetIndexed(buf, &ix)
 		s.Enter()
 		for _, ok := s.Member(); ok; _, ok = s.Member() {
 			s.Value()

@@ -14,7 +14,7 @@ import (
 // goes.
 func Unescape(dst, raw []byte) []byte {
 	start := len(dst)
-	dst, _, _ = appendUnescaped(dst, raw, 0, false)
+	dst, _, _ = appendUnescaped(dst, raw, 0, false, nil)
 	return fixUTF8(dst, start)
 }
 
@@ -41,8 +41,8 @@ func fixUTF8(dst []byte, start int) []byte {
 // appendUnescaped appends the string content of data from i to dst, up to the
 // closing quote if quoted is set, else to the end, and returns the offset it
 // stopped at: the quote, the end, or where what is wrong, if what is not empty.
-// (That is why dst, even then, holds what came before.)
-func appendUnescaped(dst, data []byte, i int, quoted bool) (out []byte, end int, what string) {
+// Unless ix is nil it notes there the quotes among what it appends.
+func appendUnescaped(dst, data []byte, i int, quoted bool, ix *Index) (out []byte, end int, what string) {
 	n := len(dst)
 	out = dst[:cap(dst)]
 	for {
@@ -63,6 +63,9 @@ func appendUnescaped(dst, data []byte, i int, quoted bool) (out []byte, end int,
 				}
 				// JSON in a string is full of these. out has room: k < 8.
 				out[n] = unescaped[data[i+1]]
+				if ix != nil {
+					ix.add(out[n], n)
+				}
 				i += 2
 				n++
 				continue
@@ -96,6 +99,9 @@ func appendUnescaped(dst, data []byte, i int, quoted bool) (out []byte, end int,
 					return out[:n], i, errEscape
 				}
 				out[n] = plain
+				if ix != nil {
+					ix.add(plain, n)
+				}
 				n++
 				i += 2
 				continue
@@ -106,6 +112,9 @@ func appendUnescaped(dst, data []byte, i int, quoted bool) (out []byte, end int,
 					return out[:n], len(data), errEnd
 				}
 				return out[:n], i, errEscape
+			}
+			if ix != nil {
+				ix.useless = true
 			}
 			r := rune(hex4(data[i+2:]))
 			i += size
