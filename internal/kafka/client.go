@@ -16,6 +16,7 @@ import (
 	"time"
 
 	kgo "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"go.uber.org/zap"
@@ -109,47 +110,59 @@ func (c *Client) metadata(ctx context.Context, topics ...string) (*metadata.Resp
 	defer cancel()
 	m, err := c.transport.RoundTrip(ctx, c.addr, &metadata.Request{TopicNames: topics})
 	if err != nil {
-		c.restartDiscovery()
+		if c.refreshDue() {
+			c.transport.CloseIdleConnections() // see refresh
+		}
 		return nil, err
 	}
 	return m.(*metadata.Response), nil
 }
 
-// restartDiscovery throws the transport's connection pool away. A pool that never reached the cluster repeats its first
-// error for up to metadataTTL; a new one tries at once.
-func (c *Client) restartDiscovery() {
+// refreshDue reports whether the caller may refresh now, and if so takes the turn.
+func (c *Client) refreshDue() bool {
 	c.mu.Lock()
-	due := time.Since(c.lastRefresh) >= minRefreshInterval
-	if due {
-		c.lastRefresh = time.Now()
+	defer c.mu.Unlock()
+	if time.Since(c.lastRefresh) < minRefreshInterval {
+		return false
 	}
-	c.mu.Unlock()
-	if due {
-		c.transport.CloseIdleConnections()
-	}
+	c.lastRefresh = time.Now()
+	return true
 }
 
 // refresh makes the transport learn the cluster's layout anew, at most once per minRefreshInterval over all callers. The
-// error is that of reaching any broker at all, which says more than the "topic not found" of an empty layout.
+// error is that of reaching any broker at all.
 //
 // The transport refreshes by itself only every metadataTTL or after a request that might create a topic. Asking for a topic
 // whose name is not legal is such a request and can create nothing; it goes to any broker, so it works while the leader or
 // the controller is away.
 func (c *Client) refresh(ctx context.Context) error {
-	c.mu.Lock()
-	due := time.Since(c.lastRefresh) >= minRefreshInterval
-	if due {
-		c.lastRefresh = time.Now()
-	}
-	c.mu.Unlock()
-	if !due {
+	if !c.refreshDue() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
 	_, err := c.transport.RoundTrip(ctx, c.addr, &metadata.Request{TopicNames: []string{"."}, AllowAutoTopicCreation: true})
-	if err != nil {
+	if err != nil && c.neverConnected(ctx) != nil {
+		// A pool that never reached the cluster repeats its first error for up to metadataTTL; a new one tries at once. One that
+		// did keeps its layout and tries again by itself.
 		c.transport.CloseIdleConnections()
+	}
+	return err
+}
+
+// neverConnected returns the error of reaching the cluster if it never succeeded. It costs no round trip.
+func (c *Client) neverConnected(ctx context.Context) error {
+	_, err := c.transport.RoundTrip(ctx, c.addr, &metadata.Request{TopicNames: []string{}})
+	return err
+}
+
+// explain replaces the "topic not found" that the transport finds in an empty layout by the reason why it is empty.
+func (c *Client) explain(ctx context.Context, err error) error {
+	if !errors.Is(err, protocol.ErrNoTopic) {
+		return err
+	}
+	if cause := c.neverConnected(ctx); cause != nil && ctx.Err() == nil {
+		return cause
 	}
 	return err
 }
@@ -224,6 +237,7 @@ func (c *Client) listOffset(ctx context.Context, topic string, partition int, ti
 		if err == nil {
 			return offset, nil
 		}
+		err = c.explain(ctx, err)
 		if !metadataIsStale(err) || ctx.Err() != nil {
 			return fail(err)
 		}

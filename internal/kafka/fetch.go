@@ -77,7 +77,7 @@ func (c *Client) fetchOnce(ctx context.Context, p fetchParams, buf *FetchBuffer)
 	_, err := c.transport.RoundTrip(rctx, c.addr, x)
 	cancel()
 	if err != nil {
-		return fail(err)
+		return fail(c.explain(ctx, err))
 	}
 	buf.exchange = x
 	if x.code != 0 {

@@ -21,8 +21,9 @@ const (
 // GroupOptions configure membership in a consumer group. GroupID and Topics are needed.
 type GroupOptions struct {
 	GroupID string
-	// Topics to consume. Partitions are assigned by range over each topic: among topics with the same number of partitions, a
-	// member gets the same partition numbers of all of them. Co-partitioned topics rely on it, so no other assignor is offered.
+	// Topics to consume, the same for all members. Partitions are assigned by range over each topic: among topics with the same
+	// number of partitions, a member gets the same partition numbers of all of them. Co-partitioned topics rely on it, so no
+	// other assignor is offered.
 	Topics []string
 	// StartOffset is where partitions without a committed offset start: OffsetFirst (default) or OffsetLast.
 	StartOffset int64
@@ -104,7 +105,7 @@ func RunGroup(ctx context.Context, c *Client, opts GroupOptions, h Handler) erro
 		Brokers:           c.cfg.Brokers,
 		Dialer:            c.dialer,
 		Topics:            opts.Topics,
-		GroupBalancers:    []kgo.GroupBalancer{kgo.RangeGroupBalancer{}},
+		GroupBalancers:    []kgo.GroupBalancer{coPartitioned{}},
 		HeartbeatInterval: opts.HeartbeatInterval,
 		SessionTimeout:    opts.SessionTimeout,
 		RebalanceTimeout:  opts.RebalanceTimeout,
@@ -117,6 +118,7 @@ func RunGroup(ctx context.Context, c *Client, opts GroupOptions, h Handler) erro
 	}
 	// Close ends the running generation, waits for its handlers and leaves the group.
 	defer group.Close()
+	var lastLog time.Time
 	for {
 		gen, err := group.Next(ctx)
 		switch {
@@ -128,7 +130,10 @@ func RunGroup(ctx context.Context, c *Client, opts GroupOptions, h Handler) erro
 			// Another member came or went while this one was joining; it joins again at once.
 		case err != nil:
 			m.groupErrors.WithLabelValues(Reason(err)).Inc()
-			log.Warn("joining the consumer group failed, will be repeated", zap.String("reason", Reason(err)), zap.Error(err))
+			if time.Since(lastLog) > 10*time.Second {
+				lastLog = time.Now()
+				log.Warn("joining the consumer group failed, will be repeated", zap.String("reason", Reason(err)), zap.Error(err))
+			}
 		default:
 			startGeneration(c, opts, m, log, gen, h)
 		}

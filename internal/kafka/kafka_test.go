@@ -21,6 +21,7 @@ var realKafka testkit.SharedKafka
 func TestMain(m *testing.M) {
 	code := m.Run()
 	realKafka.Stop()
+	breakableKafka.Stop()
 	os.Exit(code)
 }
 

@@ -233,7 +233,7 @@ func (w *partitionWriter) sendBatch(recs []pendingRecord) (int64, error) {
 			if err != nil {
 				offset = -1
 			}
-			if attempt > 0 {
+			if attempt > 1 {
 				w.log.Info("produce recovered", zap.Int("attempts", attempt+1))
 			}
 			w.sequence = nextSequence(w.sequence, len(recs))
@@ -251,14 +251,14 @@ func (w *partitionWriter) sendBatch(recs []pendingRecord) (int64, error) {
 			w.hasID = false
 		}
 		w.p.metrics.retries.WithLabelValues(w.topic, Reason(err)).Inc()
-		if now := time.Now(); now.Sub(lastLog) > 10*time.Second {
+		// One failure is the ordinary sign of a leader that moved.
+		if now := time.Now(); attempt > 0 && now.Sub(lastLog) > 10*time.Second {
 			lastLog = now
 			w.log.Warn("produce failed, will be repeated", zap.Int("attempt", attempt+1), zap.Int("records", len(recs)), zap.String("reason", Reason(err)), zap.Error(err))
 		}
 		if metadataIsStale(err) {
-			if rerr := w.p.client.refresh(w.p.ctx); rerr != nil && permanent(rerr) && attempt > 0 {
-				return fail(rerr)
-			}
+			// Its error would come back from the next attempt.
+			_ = w.p.client.refresh(w.p.ctx)
 		}
 		// When ctx ends during the sleep, the next attempt finds out.
 		_ = sleep(w.p.ctx, backoff(attempt, w.p.opts.RetryBackoff, w.p.opts.MaxRetryBackoff))
@@ -297,7 +297,7 @@ func (w *partitionWriter) roundTrip(set []byte) (int64, error) {
 	})
 	if err != nil {
 		w.abandoned = true
-		return -1, err
+		return -1, w.p.client.explain(w.p.ctx, err)
 	}
 	if res.Error != nil {
 		return -1, res.Error

@@ -144,7 +144,9 @@ func TestDecodeRecordSets(t *testing.T) {
 		}
 		return r
 	}
-	plain := func(base int64, values ...string) []byte { return encodeBatch(t, &compress.Lz4Codec, base, recs(values...)...) }
+	plain := func(base int64, values ...string) []byte {
+		return encodeBatch(t, &compress.Lz4Codec, base, recs(values...)...)
+	}
 	transactional := func(producer int64, base int64, values ...string) []byte {
 		return edit(plain(base, values...), func(b []byte) {
 			b[batchAttributes+1] |= attrTransactional
@@ -319,8 +321,10 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzFetchResponse(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 't', 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 9,
-		0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 1, 7})
+	f.Add([]byte{
+		0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 't', 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 9,
+		0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 1, 7,
+	})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x := fetchExchange{correlation: 1, partition: 2}
 		if err := x.parseResponse(b); err == nil && len(x.recordSet) > len(b) {

@@ -79,7 +79,7 @@ func StartKafka(t testing.TB, opts KafkaOptions) *Kafka {
 }
 
 // SharedKafka is one cluster for all tests of a package: declare a variable of it, and call Stop at the end of TestMain. Tests
-// use topics and groups of their own, and kill nothing.
+// use topics and groups of their own.
 type SharedKafka struct {
 	Options KafkaOptions
 
@@ -94,6 +94,13 @@ func (s *SharedKafka) Brokers(t testing.TB) []string {
 	if brokers := os.Getenv("TOCSIN_KAFKA_BROKERS"); brokers != "" {
 		return strings.Split(brokers, ",")
 	}
+	return s.Cluster(t).Brokers()
+}
+
+// Cluster starts the cluster at first use and returns it, whatever TOCSIN_KAFKA_BROKERS says: for tests that stop and start
+// nodes. They must leave all of them running.
+func (s *SharedKafka) Cluster(t testing.TB) *Kafka {
+	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.k == nil {
@@ -108,7 +115,7 @@ func (s *SharedKafka) Brokers(t testing.TB) []string {
 			t.Log(s.k.Logs())
 		}
 	})
-	return s.k.Brokers()
+	return s.k
 }
 
 // Stop ends the cluster if it was started.
