@@ -19,6 +19,11 @@ type Delivery struct {
 	// Lane is source and input shard; event times are compared within a lane.
 	// The number of lanes must be bounded by the configuration or by AWS.
 	Lane string
+	// Ordered asks that the events of this lane are published, within each
+	// partition, in the order in which the deliveries were handed over, by one
+	// goroutine at a time. It costs parallelism, and is for lanes whose events come
+	// in the order of their times: a Kinesis shard, a file that is replayed.
+	Ordered bool
 	// Origin says where Data came from, for a dead letter.
 	Origin string
 	// Account and Region are those of the input (from a stream's ARN, say), ""
@@ -33,6 +38,7 @@ type Delivery struct {
 	// Ack is called exactly once, from any goroutine: with nil when all that
 	// Data held is in Kafka with acks=all (events and dead letters alike), with
 	// an error when that will not happen, and the source must deliver it again.
+	// It must not block.
 	Ack func(error)
 }
 
@@ -52,7 +58,11 @@ type Source interface {
 	// Run calls hand for each delivery until ctx ends or the input does. hand
 	// blocks while the pipeline is full: that is how Kafka's backpressure reaches
 	// the source. After an error from hand the delivery was not taken and its
-	// Ack will not be called. Run must return soon after ctx ends; deliveries that
-	// were handed over may still be acknowledged after that.
+	// Ack will not be called. hand may be called from many goroutines at once,
+	// and also after Run has returned, when it fails.
+	//
+	// Run must return soon after ctx ends. It may wait a bounded time for
+	// acknowledgements, which keep coming until it returns; deliveries that were
+	// handed over may still be acknowledged after that.
 	Run(ctx context.Context, hand func(context.Context, *Delivery) error) error
 }
