@@ -3,6 +3,12 @@
 // subscription payloads, EventBridge and SNS envelopes, Lambda events,
 // CloudTrail files, JSON lines and plain text may arrive by every source.
 //
+// A payload is taken apart in levels: gunzip and unbase64 (inflate.go), a document
+// of JSON values and lines (document.go), envelopes (envelope.go, cloudwatch.go),
+// and at last a record, which is scanned once into the known members (record.go),
+// told by them (format.go) and decoded by its format's file. A new format needs its
+// member names in record.go, a case in format.go and such a file.
+//
 // The formats are described in AWS's documentation: "Log group-level
 // subscription filters", "CloudWatch AWS IoT Core log entries", "Lifecycle
 // events", "Amazon GuardDuty findings EventBridge event", "CloudTrail record

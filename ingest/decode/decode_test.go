@@ -189,6 +189,11 @@ func at(v view, account, region string) view {
 	return v
 }
 
+func change(v view, f func(*view)) view {
+	f(&v)
+	return v
+}
+
 func text(message, when, account string) view {
 	device := "unknown"
 	if account != "" {
@@ -243,6 +248,11 @@ func TestShapes(t *testing.T) {
 			payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":[{"id":"1","message":"x","timestamp":1795168800000}],"logEvents":[{"id":"2","message":"y","timestamp":1795168800000}]}`,
 			want:    []view{text("x", "10:00:00.000", "o"), text("y", "10:00:00.000", "o")},
 		},
+		{
+			name:    "log event without id or time, with more",
+			payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":[{"message":"x","ingestionTime":5,"partition":{"a":[]}}]}`,
+			want:    []view{text("x", late, "o")}, stats: Stats{TimeFallbacks: 1},
+		},
 		{name: "no log events", payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":[]}`, stats: Stats{Empty: 1}},
 		{name: "logEvents not an array", payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":3}`, rejects: []string{`shape: {"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","lo`}},
 		{
@@ -250,6 +260,7 @@ func TestShapes(t *testing.T) {
 			want: []view{text(`{"a":`, "10:00:00.000", acct), text("{}x", "10:00:00.000", acct), text("", "10:00:00.000", acct), text("[1", "10:00:00.000", acct)},
 		},
 		{name: "Lambda", payload: `{"awslogs":{"data":"` + base64.StdEncoding.EncodeToString(zip([]byte(two))) + `"}}`, want: twoViews, stats: Stats{Inflated: int64(len(two) + len(zip([]byte(two))))}},
+		{name: "Lambda, escaped", payload: `{"awslogs":{"data":"` + strings.ReplaceAll(base64.StdEncoding.EncodeToString([]byte("???>>>")), "/", `\/`) + `"}}`, want: []view{text("???>>>", late, "")}, stats: Stats{Inflated: 6, TimeFallbacks: 1}},
 		{name: "Lambda, not base64", payload: `{"awslogs":{"data":"%%%%"}}`, rejects: []string{"base64: %%%%"}},
 		{name: "Lambda, no data", payload: `{"awslogs":{}}`, rejects: []string{`shape: {"awslogs":{}}`}},
 
@@ -283,6 +294,16 @@ func TestShapes(t *testing.T) {
 			name: "SNS confirmation", payload: `{"Type":"SubscriptionConfirmation","MessageId":"m","TopicArn":"a","Message":"You have","Timestamp":"2026-11-20T10:00:41.000Z"}`,
 			want: []view{{Source: "generic", Type: "SubscriptionConfirmation", Device: "unknown", Time: "10:00:41.000", Message: `{"Type":"SubscriptionConfirmation","MessageId":"m","TopicArn":"a","Message":"You have","Timestamp":"2026-11-20T10:00:41.000Z"}`}},
 		},
+
+		{
+			name: "SNS without a message", payload: strings.Replace(sns("x"), `"Message":"x"`, `"Message":""`, 1),
+			want: []view{text(strings.Replace(sns("x"), `"Message":"x"`, `"Message":""`, 1), "10:00:40.000", "")},
+		},
+		{name: "IoT log without a level", payload: strings.Replace(publish, `"logLevel":"INFO",`, "", 1), want: []view{change(publishView, func(v *view) { v.Message = strings.Replace(publish, `"logLevel":"INFO",`, "", 1) })}},
+		{name: "cut log event that is no object", payload: `{"messageType":"DATA_MESSAGE","owner":"o","logGroup":"g","logEvents":[[1,2`, rejects: []string{"not_json: [1,2"}},
+		{name: "cut control message", payload: control[:len(control)-20], rejects: []string{`not_json: [{"id":"","timestamp":1795168800000,"message":"CWL CONTROL M`}},
+		{name: "a brace", payload: "{", rejects: []string{"not_json: {"}},
+		{name: "control characters", payload: "\x01\x02\x03ab\x7f", rejects: []string{"binary: \x01\x02\x03ab\x7f"}},
 
 		{name: "generic JSON", payload: `{"time":"2026-11-20T10:00:08Z","x":[1]}`, want: []view{text(`{"time":"2026-11-20T10:00:08Z","x":[1]}`, "10:00:08.000", "")}},
 		{name: "text that begins like JSON", payload: "[INFO] {x}\n[{x}]\n{x} y\n[1,2]\n42\n\"q\"", want: []view{text("[INFO] {x}", late, ""), text("[{x}]", late, ""), text("{x} y", late, ""), text("[1,2]", late, ""), text("42", late, ""), text(`"q"`, late, "")}, stats: Stats{TimeFallbacks: 6}},

@@ -20,7 +20,6 @@ func TestFormats(t *testing.T) {
 		from, to := strings.Index(finding, `{"actionType"`), strings.Index(finding, `,"eventFirstSeen"`)
 		return finding[:from] + s + finding[to:]
 	}
-	change := func(v view, f func(*view)) view { f(&v); return v }
 	tests := []struct {
 		name, record string
 		want         view

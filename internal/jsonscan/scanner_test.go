@@ -244,6 +244,40 @@ func FuzzCalls(f *testing.F) {
 	})
 }
 
+func TestMisuse(t *testing.T) {
+	steps := map[string]func(*Scanner) bool{
+		"Member without Enter":       func(s *Scanner) bool { _, ok := s.Member(); return ok },
+		"Element without Enter":      func(s *Scanner) bool { return s.Element() && s.Value().Kind != Invalid },
+		"AppendString of no string":  func(s *Scanner) bool { _, ok := s.AppendString(nil); return ok },
+		"AppendIndexed of no string": func(s *Scanner) bool { _, ok := s.AppendIndexed(nil, new(Index)); return ok },
+		"Enter of no container":      func(s *Scanner) bool { s.Kind(); return s.Enter() != Invalid },
+	}
+	for name, step := range steps {
+		for _, text := range []string{"}", "]", "1", ""} {
+			var s Scanner
+			s.Reset([]byte(text))
+			if step(&s) && text != "1" {
+				t.Errorf("%s on %q yields something", name, text)
+			}
+		}
+	}
+	var s Scanner
+	s.Reset([]byte(`]`))
+	s.Value()
+	var e *Error
+	if !s.Failed() || !errors.As(s.Err(), &e) || e.Truncated() || e.TooDeep() || e.Error() != "json: unexpected byte at byte 0" {
+		t.Errorf("error %v", s.Err())
+	}
+	s.Reset([]byte(`[`))
+	s.Value()
+	if !errors.As(s.Err(), &e) || !e.Truncated() {
+		t.Errorf("error %v is not of an early end", s.Err())
+	}
+	if Object.String() != "object" || Kind(99).String() != "invalid" {
+		t.Error("wrong names of kinds")
+	}
+}
+
 func TestLookup(t *testing.T) {
 	const doc = `{"a":{"b":{"c":"x\ny"}},"n":1,"n":2,"s":"t"}`
 	tests := []struct {
