@@ -16,7 +16,7 @@ type automaton struct {
 	class   [256]uint8 // byte to column, upper case as lower; 0 is in no text
 	columns int32
 	dense   int32   // states below have a row
-	rows    []int32 // dense * columns
+	rows    []int32 // dense * columns, ^state where the state has an output
 	states  []acState
 	edges   []acEdge
 
@@ -165,6 +165,13 @@ func newAutomaton(texts []acText) *automaton {
 		s.output = int32(len(a.outputs))
 		a.outputs = append(a.outputs, out)
 	}
+	// Most steps lead to a state without output; with the mark in the row they
+	// need not look at it.
+	for i, next := range a.rows {
+		if a.states[next].output != 0 {
+			a.rows[i] = ^next
+		}
+	}
 	return a
 }
 
@@ -232,16 +239,17 @@ func (a *automaton) scan(text []byte, seen []uint32, stamp uint32, m *Matcher, v
 			state = a.states[state].fail
 		}
 		state = a.rows[state*a.columns+int32(column)]
-	reached:
-		s := &a.states[state]
-		if s.output == 0 {
+		if state >= 0 {
 			continue
 		}
-		if out := &a.outputs[s.output]; out.depth == int32(i+1) {
+		state = ^state
+	reached:
+		o := a.states[state].output
+		if out := &a.outputs[o]; out.depth == int32(i+1) {
 			// The state's text is the whole value so far.
 			m.hit(v, a.hits[out.start.from:out.start.to])
 		}
-		for o := s.output; o != 0 && seen[o] != stamp; {
+		for o != 0 && seen[o] != stamp {
 			seen[o] = stamp
 			out := &a.outputs[o]
 			m.hit(v, a.hits[out.anywhere.from:out.anywhere.to])

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 )
 
@@ -29,7 +28,7 @@ type Options struct {
 func Compile(sources []Source, opts Options) (*Set, Diagnostics) {
 	opts.Limits = opts.Limits.withDefaults()
 	var diags Diagnostics
-	p := &parser{opts: opts, regexes: map[string]*regexp.Regexp{}}
+	p := &parser{opts: opts, regexes: map[string]*regex{}}
 	for _, src := range sources {
 		before := len(diags)
 		for _, d := range readDocuments(src, &opts.Limits, &diags) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +19,8 @@ import (
 type detectionParser struct {
 	*reporter
 	opts    *Options
-	regexes map[string]*regexp.Regexp // shared by all rules
-	tests   int                       // predicates so far
+	regexes map[string]*regex // shared by all rules
+	tests   int               // predicates so far
 	names   []string
 	used    map[string]bool
 	nodes   map[string]*node // nil for a selection that is wrong

@@ -66,7 +66,7 @@ func (m *Matcher) testValue(p *predicate, v *value) bool {
 		}
 		return p.pattern.match(m.fold(v), true)
 	case predRegex:
-		return p.regex.Match(v.text)
+		return p.regex.match(v.text)
 	case predCIDR:
 		if v.kind != valString || len(v.text) > maxAddress {
 			return false

@@ -16,9 +16,8 @@ const Product = "aws"
 type Matcher struct {
 	set      *Set
 	services map[string]*view // of product aws
-	lastAs   LogSource
+	sources  map[LogSource]*view
 	view     *view // of the event that was matched last
-	asView   *view
 
 	epoch uint32   // of the current event; what has another stamp is of an older one
 	holds []uint32 // by predID: the predicate is known to hold
@@ -45,6 +44,7 @@ func (s *Set) NewMatcher() *Matcher {
 	return &Matcher{
 		set:       s,
 		services:  map[string]*view{},
+		sources:   map[LogSource]*view{},
 		holds:     make([]uint32, len(s.program.preds)),
 		known:     make([]uint32, len(s.program.preds)),
 		candidate: make([]uint32, len(s.Rules)),
@@ -54,9 +54,9 @@ func (s *Set) NewMatcher() *Matcher {
 // FieldName returns the name that f stands for, as rules write it.
 func (s *Set) FieldName(f FieldID) string { return s.fields[f] }
 
-// maxServices bounds the views that a matcher remembers: event sources come
+// maxSources bounds the views that a matcher remembers by name: the names come
 // from the wire.
-const maxServices = 64
+const maxSources = 1 << 10
 
 // Match returns the rules that match ev as indexes into Set.Rules, ascending.
 // The event's log source is product aws, service ev.Source. The slice is valid
@@ -68,7 +68,7 @@ func (m *Matcher) Match(ev *schemas.Event) []int32 {
 	v := m.services[string(ev.Source)]
 	if v == nil {
 		v = m.set.program.view(m.set, LogSource{Product: Product, Service: string(ev.Source)})
-		if len(m.services) < maxServices {
+		if len(m.services) < maxSources {
 			m.services[string(ev.Source)] = v
 		}
 	}
@@ -78,10 +78,14 @@ func (m *Matcher) Match(ev *schemas.Event) []int32 {
 // MatchAs is Match for an event of another log source, such as a message of
 // another product. AnyLogSource selects every rule.
 func (m *Matcher) MatchAs(ls LogSource, ev *schemas.Event) []int32 {
-	if m.asView == nil || m.lastAs != ls {
-		m.asView, m.lastAs = m.set.program.view(m.set, ls), ls
+	v := m.sources[ls]
+	if v == nil {
+		v = m.set.program.view(m.set, ls)
+		if len(m.sources) < maxSources {
+			m.sources[ls] = v
+		}
 	}
-	return m.match(m.asView, ev)
+	return m.match(v, ev)
 }
 
 // Truncated returns the number of events of which not everything was looked at

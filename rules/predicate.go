@@ -3,7 +3,6 @@ package rules
 import (
 	"encoding/binary"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -21,7 +20,7 @@ type predicate struct {
 	literals []literal      // predLiterals, predCased
 	pattern  pattern        // predWildcard; folded unless cased
 	cased    bool           // predWildcard, predFieldRef
-	regex    *regexp.Regexp // predRegex
+	regex    *regex         // predRegex
 	cidr     *bart.Lite     // predCIDR
 	prefixes []netip.Prefix // predCIDR
 	part     timePart       // predCompare, 0 for the number itself

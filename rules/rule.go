@@ -23,7 +23,7 @@ type parsedRule struct {
 // parser reads documents into rules, correlations and filters.
 type parser struct {
 	opts         Options
-	regexes      map[string]*regexp.Regexp
+	regexes      map[string]*regex
 	rules        []*parsedRule
 	correlations []*parsedCorrelation
 	filters      []*parsedFilter
