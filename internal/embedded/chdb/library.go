@@ -10,7 +10,7 @@ import (
 // ErrUnsupported is returned by Open in builds that cannot load the engine:
 // other systems than Linux on amd64 and arm64, and builds with the tag
 // noembedded (which keep the binary free of a dynamic linker).
-var ErrUnsupported = errors.New("this build cannot load the ClickHouse engine (needs linux on amd64 or arm64, without the build tag noembedded)")
+var ErrUnsupported = errors.New("this build cannot load the ClickHouse engine (it needs linux on amd64 or arm64, without the build tag noembedded); use a ClickHouse server instead: TOCSIN_CLICKHOUSE_URL=http://host:8123")
 
 // Library is a loaded engine.
 type Library struct {
