@@ -2,9 +2,11 @@ package jsonscan
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strings"
 	"testing"
 
@@ -242,6 +244,25 @@ func FuzzCalls(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSpecial(t *testing.T) {
+	for at := range 8 {
+		for c := range 256 {
+			for _, other := range []byte{'a', ' ', '!', '#', 0x7f, 0x80, 0xff} {
+				word := bytes.Repeat([]byte{other}, 8)
+				word[at] = byte(c)
+				first := bits.TrailingZeros64(special(binary.LittleEndian.Uint64(word))) >> 3
+				want := 8
+				if c < 0x20 || c == '"' || c == '\\' {
+					want = at
+				}
+				if first != want {
+					t.Fatalf("special(%q) finds byte %d, want %d", word, first, want)
+				}
+			}
+		}
+	}
 }
 
 func TestMisuse(t *testing.T) {
