@@ -14,8 +14,11 @@ type column interface {
 	meta() (name, chType string)
 	len() int
 	truncate(n int)
-	// appendTo appends all values to the driver's column, which has the type of
-	// meta over HTTP and the table's type over the native protocol.
+	// parts and appendNative are the values in the Native format; see native.go.
+	parts() int
+	appendNative(dst []byte, part, from, to int) []byte
+	// appendTo appends all values to the driver's column, which has the table's
+	// type: the way of the native protocol.
 	appendTo(c chcolumn.Interface) error
 }
 

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"go.uber.org/zap"
 
 	embedded "github.com/tocsin-io/tocsin/internal/embedded/clickhouse"
@@ -52,7 +51,7 @@ func freshDatabase(t testing.TB) string {
 	return fmt.Sprintf("test_%d", databases.Add(1))
 }
 
-func connect(t testing.TB, url string) driver.Conn {
+func connect(t testing.TB, url string) *Conn {
 	t.Helper()
 	conn, err := Open(Options{URL: url})
 	if err != nil {
@@ -63,7 +62,7 @@ func connect(t testing.TB, url string) driver.Conn {
 }
 
 // migrated returns a database with all tables.
-func migrated(t testing.TB) (driver.Conn, string) {
+func migrated(t testing.TB) (*Conn, string) {
 	t.Helper()
 	conn, db := connect(t, engine.URL()), freshDatabase(t)
 	m := &Migrator{Conn: conn, Database: db, Retention: Retention{EventsDays: 90}, Logger: zap.NewNop()}
@@ -74,7 +73,7 @@ func migrated(t testing.TB) (driver.Conn, string) {
 }
 
 // scalar returns the single value of a query.
-func scalar[T any](t testing.TB, conn driver.Conn, query string, args ...any) T {
+func scalar[T any](t testing.TB, conn *Conn, query string, args ...any) T {
 	t.Helper()
 	var v T
 	if err := conn.QueryRow(t.Context(), query, args...).Scan(&v); err != nil {

@@ -58,14 +58,26 @@ var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
 const maxPasswordFile = 64 << 10
 
+// Conn is a pool of connections to one server or cluster. It is safe for
+// concurrent use.
+type Conn struct {
+	driver.Conn
+	http        bool
+	compression *ch.Compression // nil: none
+}
+
 // Open returns a pool of connections. It connects to nothing: a server that is
 // away at the start is no different from one that goes away later.
-func Open(o Options) (driver.Conn, error) {
+func Open(o Options) (*Conn, error) {
 	opt, err := o.driverOptions()
 	if err != nil {
 		return nil, err
 	}
-	return ch.Open(opt)
+	conn, err := ch.Open(opt)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{Conn: conn, http: opt.Protocol == ch.HTTP, compression: opt.Compression}, nil
 }
 
 // DatabaseName returns the database with its default.

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/sinks"
@@ -14,7 +13,7 @@ import (
 
 // SinkOptions configure a Sink. Conn, Metrics and Status are needed.
 type SinkOptions struct {
-	Conn driver.Conn
+	Conn *Conn
 	// Database with the tables. Default "tocsin".
 	Database string
 	// A block is sent when it has this many rows (default 100,000) or bytes of
@@ -82,7 +81,7 @@ func NewDeadLetters(o SinkOptions) *Sink {
 // into one table. It is a sinks.Sink.
 type Sink struct {
 	opts   SinkOptions
-	insert inserter
+	insert *inserter
 	// resume: ask ClickHouse which records it has when a partition is opened.
 	resume bool
 

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -50,7 +49,7 @@ func eventRecord(partition int, offset int64, from, count int) *sinks.Record {
 }
 
 // startSink runs a sink until the test ends.
-func startSink(t testing.TB, conn driver.Conn, db string, change func(*SinkOptions), make func(SinkOptions) *Sink) *Sink {
+func startSink(t testing.TB, conn *Conn, db string, change func(*SinkOptions), make func(SinkOptions) *Sink) *Sink {
 	t.Helper()
 	metrics := sinks.NewMetrics(prometheus.NewRegistry())
 	o := SinkOptions{
@@ -102,7 +101,7 @@ func closePartition(t testing.TB, p sinks.Partition) {
 }
 
 // expectEvents checks the table, the view and the rollup against each other.
-func expectEvents(t testing.TB, conn driver.Conn, db string, distinct int) {
+func expectEvents(t testing.TB, conn *Conn, db string, distinct int) {
 	t.Helper()
 	if got := scalar[uint64](t, conn, "SELECT count() FROM "+db+".events_distinct"); got != uint64(distinct) {
 		t.Errorf("events_distinct has %d rows, want %d", got, distinct)
