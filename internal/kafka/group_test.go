@@ -243,14 +243,25 @@ func testRebalance(t *testing.T, brokers []string) {
 	second := join("second")
 	awaitPartitions(second, 6)
 	awaitPartitions(first, 6)
-	mu.Lock()
-	for partition := range partitions {
-		a, b := owner[fmt.Sprintf("%s/%d", topics[0], partition)], owner[fmt.Sprintf("%s/%d", topics[1], partition)]
-		if a != b {
-			t.Errorf("partition %d of the two topics is with %q and %q", partition, a, b)
+	// Workers start a moment after the partitions are counted.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		apart := 0
+		mu.Lock()
+		for partition := range partitions {
+			a, b := owner[fmt.Sprintf("%s/%d", topics[0], partition)], owner[fmt.Sprintf("%s/%d", topics[1], partition)]
+			if a != b || a == "" {
+				apart++
+			}
+		}
+		mu.Unlock()
+		if apart == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d of %d partition numbers are not with one member for both topics", apart, partitions)
+			break
 		}
 	}
-	mu.Unlock()
 	first.stop()
 	if err := <-first.ended; err != nil {
 		t.Error(err)

@@ -76,13 +76,13 @@ func TestSecureListener(t *testing.T) {
 			if err := c.Ping(ctx); kafka.Reason(err) != test.reason {
 				t.Errorf("ping: %v (%s), want reason %s", err, kafka.Reason(err), test.reason)
 			}
+			if test.reason != kafka.ReasonAuth {
+				return
+			}
 			// A producer says the same, and does not take it for a missing topic.
 			p := newProducer(t, c, kafka.ProducerOptions{})
-			short, stop := context.WithTimeout(ctx, time.Second)
-			defer stop()
-			err = p.Produce(short, "secure-PLAIN", 0, kafka.Record{Value: []byte("v")})
-			if want := map[bool]string{true: kafka.ReasonAuth, false: kafka.ReasonTimeout}[test.reason == kafka.ReasonAuth]; kafka.Reason(err) != want {
-				t.Errorf("produce: %v (%s), want reason %s", err, kafka.Reason(err), want)
+			if err = p.Produce(ctx, "secure-PLAIN", 0, kafka.Record{Value: []byte("v")}); kafka.Reason(err) != kafka.ReasonAuth {
+				t.Errorf("produce: %v (%s)", err, kafka.Reason(err))
 			}
 		})
 	}

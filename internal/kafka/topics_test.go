@@ -52,8 +52,12 @@ func testEnsureTopics(t *testing.T, brokers []string) {
 			t.Errorf("error %v does not say %q", err, want)
 		}
 	}
-	bad := kafka.TopicSpec{Name: "ensure bad!", Partitions: 1}
-	if err := c.EnsureTopics(t.Context(), []kafka.TopicSpec{bad}); err == nil || !strings.Contains(err.Error(), "ensure bad!") {
-		t.Errorf("illegal name: %v", err)
+}
+
+func TestRefusedTopicIsNamed(t *testing.T) {
+	c := dial(t, realKafka.Brokers(t)...)
+	bad := kafka.TopicSpec{Name: "ensure-bad", Partitions: 1, Extra: map[string]string{"retention.ms": "soon"}}
+	if err := c.EnsureTopics(t.Context(), []kafka.TopicSpec{bad}); err == nil || !strings.Contains(err.Error(), "ensure-bad") || kafka.Reason(err) != kafka.ReasonInvalid {
+		t.Errorf("invalid configuration: %v", err)
 	}
 }
