@@ -226,8 +226,14 @@ func (g *group) apply(w *Windows, run *run) {
 	if ep.count == count && ep.first == first && ep.last == last {
 		return
 	}
+	shrunk := first > ep.first || last < ep.last
 	ep.count, ep.first, ep.last = count, first, last
 	ep.touchQuietly(w, g)
+	if shrunk && ep.state == episodeOpen {
+		// What was reported is wrong now, which is not a matter for an update some
+		// time.
+		w.report(g, ep, EpisodeUpdated)
+	}
 }
 
 // touchQuietly is touch without the look at suppression, which redecide does

@@ -350,10 +350,20 @@ func (g *group) forget(w *Windows) {
 		ep.release(w)
 		return true
 	})
-	if g.quietUntil != math.MinInt64 && w.mark > g.quietUntil+w.opts.Lateness.Milliseconds() {
-		g.quietUntil = math.MinInt64
+	if g.quietUntil == math.MinInt64 || w.mark <= g.quietForgetAt(w) {
+		return
 	}
+	for _, ep := range g.episodes {
+		if ep.first <= g.quietUntil {
+			return // it may be looked at again
+		}
+	}
+	g.quietUntil = math.MinInt64
 }
+
+// quietForgetAt is the watermark beyond which no episode can begin that
+// quietUntil suppresses.
+func (g *group) quietForgetAt(w *Windows) int64 { return g.quietUntil + g.rule.retain }
 
 // resuppress decides anew which episodes are suppressed: those that begin too
 // soon after the end of one that is not. It is a function of the episodes, not
@@ -405,6 +415,7 @@ func (c *change) freeze(w *Windows) {
 // report has a change reported by the next Drain; several changes of one kind
 // are one.
 func (w *Windows) report(g *group, ep *episode, kind EpisodeKind) {
+	ep.changed = false
 	if ep.suppressed {
 		return
 	}
@@ -412,7 +423,6 @@ func (w *Windows) report(g *group, ep *episode, kind EpisodeKind) {
 		w.changed = append(w.changed, change{g, ep})
 	}
 	ep.pending |= 1 << kind
-	ep.changed = false
 	ep.reportedAt = w.mark
 	if w.mark == watermark.None {
 		ep.reportedAt = ep.last

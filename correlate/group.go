@@ -196,7 +196,7 @@ func (g *group) nextWake(w *Windows) int64 {
 		at = min(at, ep.nextWake(w, g.rule))
 	}
 	if g.quietUntil != math.MinInt64 && g.len() == 0 && len(g.episodes) == 0 {
-		at = min(at, g.quietUntil+w.opts.Lateness.Milliseconds())
+		at = min(at, g.quietForgetAt(w))
 	}
 	return at
 }

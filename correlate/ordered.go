@@ -20,6 +20,10 @@ type chainFinder struct {
 	// time, so that the steps can be dealt out among the events.
 	shared map[int64][]int64
 	marked []int
+	// The entries that chains through a new one are looked for among, and where
+	// they are in the group.
+	through []entry
+	index   []int
 }
 
 const (
@@ -45,31 +49,26 @@ func (g *group) coverChains(w *Windows, at int) {
 	} else if g.live != nil && at >= g.tail {
 		g.live.add(&g.entries[at], 0)
 	}
+	// A chain has one entry of each step. With all other entries of its step left
+	// out, what remains is chains through the new entry.
+	f := &g.rule.chains
 	t, span := g.entries[at].time, g.rule.span
-	lo, hi := g.first(t-span), g.first(t+span+1)
-	marked := g.rule.chains.find(g.entries[lo:hi], len(g.rule.c.Steps), span)
-	from, to := -1, -1
-	fresh := false
-	for _, i := range marked {
-		if g.entries[lo+i].ep == 0 {
-			if from < 0 {
-				from = lo + i
-			}
-			to = lo + i
-			fresh = true
+	f.through, f.index = f.through[:0], f.index[:0]
+	for i := g.first(t - span); i < len(g.entries) && g.entries[i].time <= t+span; i++ {
+		if i == at || g.entries[i].step != g.entries[at].step {
+			f.through = append(f.through, g.entries[i])
+			f.index = append(f.index, i)
 		}
 	}
-	if !fresh {
+	marked := f.find(f.through, len(g.rule.c.Steps), span)
+	if len(marked) == 0 {
 		return
 	}
-	// What is new is part of chains through the new entry, hence one piece, with
-	// it in the middle.
-	from, to = min(from, at), max(to, at)
+	from, to := f.index[marked[0]], f.index[marked[len(marked)-1]]
 	ep := g.join(w, g.entries[from].time, g.entries[to].time, g.entries[at])
 	for _, i := range marked {
-		e := &g.entries[lo+i]
-		if e.ep == 0 {
-			ep.count += g.counts(lo + i)
+		if e := &g.entries[f.index[i]]; e.ep == 0 {
+			ep.count += g.counts(f.index[i])
 			e.ep = ep.serial
 		}
 	}

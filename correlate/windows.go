@@ -46,7 +46,7 @@ type Match struct {
 	Time              int64 // event time, Unix milliseconds
 	ID                schemas.EventID
 	Group             []byte  // tuple of the group-by values
-	Value             []byte  // tuple of the condition's fields, for value_count
+	Value             []byte  // tuple of the condition's fields, for value_count; empty when one is missing
 	Number            float64 // for the other value_ types
 	HasNumber         bool
 	Evidence          []byte // what a detection says of the event; opaque
@@ -59,7 +59,7 @@ type Stats struct {
 	EvictedGroups  int64 // because a bound was reached
 	Late           int64 // matches behind the allowed lateness
 	Repeated       int64 // matches of an event that the group already has
-	Unusable       int64 // matches without the number that their correlation needs
+	Unusable       int64 // matches without the value that their correlation needs
 }
 
 // Windows holds the correlation windows of one partition: a set of events for
@@ -202,6 +202,10 @@ func (w *Windows) Add(m *Match) {
 			return
 		}
 		value = math.Float64bits(m.Number)
+	}
+	if r.c.Type == rules.ValueCount && len(m.Value) == 0 {
+		w.stats.Unusable++
+		return
 	}
 	g := r.groups[string(m.Group)]
 	if g == nil {
