@@ -2,8 +2,10 @@ package clickhouse
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -247,4 +249,45 @@ func TestFetchScriptHasTheVersion(t *testing.T) {
 	if !bytes.Contains(script, []byte("\nversion="+LibVersion+"\n")) {
 		t.Errorf("fetch-chdb.sh does not fetch %s", LibVersion)
 	}
+}
+
+func TestTooManyStatements(t *testing.T) {
+	s := startServer(t, Options{DataDir: t.TempDir(), Sessions: 1, Queue: 1})
+	const endless = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 7"
+	codes := make(chan string, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, "POST", s.URL(), strings.NewReader(endless))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return // cancelled below
+			}
+			codes <- resp.Header.Get("X-ClickHouse-Exception-Code")
+			resp.Body.Close()
+		})
+	}
+	// One runs, one waits, one is refused.
+	if code := <-codes; code != "202" {
+		t.Errorf("refused with code %s, want 202", code)
+	}
+	cancel()
+	wg.Wait()
+	// The engine learns a little later that both have given up.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		a := do(t, s, "POST", "", strings.NewReader("SELECT 1"))
+		if a.body == "1\n" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("afterwards: %d %s", a.status, a.body)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
