@@ -22,7 +22,6 @@ type Library struct {
 type symbols struct {
 	version           func() string
 	setSignalHandlers func(enabled int32)
-	shutdown          func() int32
 
 	connect   func(argc int32, argv unsafe.Pointer) uintptr
 	closeConn func(conn uintptr)
@@ -67,15 +66,6 @@ func Open(path string) (*Library, error) {
 
 // Version is chDB's own version ("26.7.3"); the engine's is SELECT version().
 func (l *Library) Version() string { return l.c.version() }
-
-// Shutdown stops the engine's threads. Every connection must be closed before.
-// No connection can be opened afterwards.
-func (l *Library) Shutdown() error {
-	if l.c.shutdown() != 0 {
-		return errors.New("chdb: engine did not stop: a connection is open or a thread does not end")
-	}
-	return nil
-}
 
 // Connect opens a connection. Arguments have the form --name=value; the first
 // connection of the process starts the engine and may give server settings

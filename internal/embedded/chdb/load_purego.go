@@ -20,7 +20,6 @@ func load(path string) (*symbols, error) {
 	for name, fn := range map[string]any{
 		"chdb_version":                     &c.version,
 		"chdb_set_signal_handlers_enabled": &c.setSignalHandlers,
-		"chdb_shutdown":                    &c.shutdown,
 		"chdb_connect":                     &c.connect,
 		"chdb_close_conn":                  &c.closeConn,
 		"chdb_query_with_params_n":         &c.query,
