@@ -30,6 +30,7 @@ type cli struct {
 	Migrate            migrateCmd            `cmd:"" help:"Create or update the tables in ClickHouse."`
 	Validate           validateCmd           `cmd:"" help:"Check a configuration and its rules."`
 	Tap                tapCmd                `cmd:"" help:"Print a Kafka topic as JSON lines."`
+	Generate           generateCmd           `cmd:"" help:"Simulate the logs of a fleet."`
 	Version            versionCmd            `cmd:"" help:"Print the version."`
 	EmbeddedClickhouse embeddedClickhouseCmd `cmd:"" hidden:"" help:"Serve the embedded ClickHouse engine (started by other commands)."`
 }
@@ -83,14 +84,14 @@ func report(w io.Writer, err error) int {
 
 // configFlags are the flags of every command that reads the configuration.
 type configFlags struct {
-	Config   string `short:"c" type:"path" env:"TOCSIN_CONFIG" placeholder:"FILE" help:"YAML configuration; without one the defaults, TOCSIN_KAFKA_BROKERS and TOCSIN_CLICKHOUSE_URL apply."`
+	Config   string `short:"c" env:"TOCSIN_CONFIG" placeholder:"FILE" help:"YAML configuration; without one the defaults, TOCSIN_KAFKA_BROKERS and TOCSIN_CLICKHOUSE_URL apply."`
 	LogLevel string `placeholder:"LEVEL" enum:"debug,info,warn,error," default:"" help:"Override log.level: debug, info, warn or error."`
 }
 
 // stageFlags are the flags of the commands that run stages.
 type stageFlags struct {
 	configFlags
-	Embedded string `type:"path" placeholder:"DIR" help:"Use a Kafka broker and a ClickHouse engine inside the program, which keep their data in DIR."`
+	Embedded string `placeholder:"DIR" help:"Use a Kafka broker and a ClickHouse engine inside the program, which keep their data in DIR."`
 }
 
 // load returns the configuration with the flags applied.

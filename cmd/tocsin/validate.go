@@ -12,8 +12,8 @@ import (
 )
 
 type validateCmd struct {
-	File   string   `arg:"" optional:"" type:"path" name:"config" env:"TOCSIN_CONFIG" help:"YAML configuration; without one the defaults are checked."`
-	Rules  []string `type:"path" placeholder:"PATH" help:"Check these rule files and directories instead of those in the configuration."`
+	File   string   `arg:"" optional:"" name:"config" env:"TOCSIN_CONFIG" help:"YAML configuration; without one the defaults are checked."`
+	Rules  []string `placeholder:"PATH" help:"Check these rule files and directories instead of those in the configuration."`
 	Format string   `enum:"text,json,github" default:"text" help:"text, json (one object per line) or github (workflow annotations)."`
 	Strict bool     `help:"Warnings count as errors."`
 }

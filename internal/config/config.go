@@ -31,6 +31,7 @@ type Kafka struct {
 	ClientID       string    `yaml:"client_id"`
 	DialTimeout    Duration  `yaml:"dial_timeout"`
 	RequestTimeout Duration  `yaml:"request_timeout"`
+	Compression    string    `yaml:"compression"` // none, gzip, snappy, lz4, zstd
 	TLS            ClientTLS `yaml:"tls"`
 	SASL           SASL      `yaml:"sasl"`
 	Topics         Topics    `yaml:"topics"`
@@ -79,15 +80,22 @@ type Retention struct {
 	DeadLetter Duration `yaml:"deadletter"`
 }
 
-// ClickHouse says how to reach the store. A user, password or database in URL
-// is moved to the field of that name, so that URL can be logged.
+// ClickHouse says how to reach the store. A user and password in URL are moved
+// to the fields of that name, so that URL can be logged.
 type ClickHouse struct {
-	URL          string    `yaml:"url"` // http(s)://host:8123 or clickhouse://host:9000
+	// URL is http(s)://host:8123 or clickhouse://host:9000; hosts may be a list
+	// with commas, a path is the prefix of a proxy.
+	URL          string    `yaml:"url"`
 	Username     string    `yaml:"username"`
 	Password     Secret    `yaml:"password"`
 	PasswordFile string    `yaml:"password_file"`
 	Database     string    `yaml:"database"`
 	TLS          ClientTLS `yaml:"tls"`
+	// Compression is lz4, zstd, none, or auto: none to this machine, lz4 to others.
+	Compression string   `yaml:"compression"`
+	DialTimeout Duration `yaml:"dial_timeout"`
+	ReadTimeout Duration `yaml:"read_timeout"` // of one statement
+	MaxConns    int      `yaml:"max_conns"`
 	// Cluster is the name for ON CLUSTER; with it the tables are replicated.
 	Cluster string   `yaml:"cluster"`
 	TTL     TTL      `yaml:"ttl"`
@@ -113,16 +121,20 @@ type RowBatch struct {
 type Ingest struct {
 	Firehose    Firehose    `yaml:"firehose"`
 	Kinesis     []Kinesis   `yaml:"kinesis"`
-	File        []File      `yaml:"file"`
-	Decoders    int         `yaml:"decoders"` // goroutines; 0: one per CPU
-	MaxInflated Size        `yaml:"max_inflated"`
+	File        File        `yaml:"file"`
+	Decoders    int         `yaml:"decoders"`      // goroutines; 0: one per CPU
+	MaxInFlight Size        `yaml:"max_in_flight"` // payloads not yet acknowledged by Kafka
+	MaxInflated Size        `yaml:"max_inflated"`  // what one payload may inflate to
+	MaxMessage  Size        `yaml:"max_message"`   // of one event
+	MaxFuture   Duration    `yaml:"max_future"`    // how far an event's clock may be ahead
+	Account     string      `yaml:"account"`       // of records that do not name theirs
+	Region      string      `yaml:"region"`        // likewise
 	Batch       RecordBatch `yaml:"batch"`
 }
 
 // RecordBatch is when a Kafka record of events is closed: at the first limit
 // reached.
 type RecordBatch struct {
-	Events int      `yaml:"events"`
 	Bytes  Size     `yaml:"bytes"` // before compression; below the topic's max.message.bytes
 	Linger Duration `yaml:"linger"`
 }
@@ -139,9 +151,11 @@ type Firehose struct {
 	TLS            ServerTLS `yaml:"tls"`
 	MaxBody        Size      `yaml:"max_body"`
 	MaxInFlight    Size      `yaml:"max_in_flight"` // bodies held at once, over all requests
-	MaxConnections int       `yaml:"max_connections"`
-	ReadTimeout    Duration  `yaml:"read_timeout"`
-	DedupRequests  int       `yaml:"dedup_requests"` // request IDs remembered
+	MaxRequests    int       `yaml:"max_requests"`  // served at once
+	BodyTimeout    Duration  `yaml:"body_timeout"`  // in which a body must arrive
+	AckTimeout     Duration  `yaml:"ack_timeout"`   // in which Kafka must have it
+	CompletedIDs   int       `yaml:"completed_ids"` // request IDs remembered
+	MaxLanes       int       `yaml:"max_lanes"`     // delivery streams told apart
 }
 
 // ServerTLS is transport encryption of a listener.
@@ -180,10 +194,11 @@ func (k *Kinesis) StartTime() (time.Time, bool) {
 	return t, err == nil
 }
 
-// File is a file, a directory or standard input ("-"), plain or gzip.
+// File reads files once, as fast as they can be taken or slower.
 type File struct {
-	Path string `yaml:"path"`
-	Lane string `yaml:"lane"` // "" for the path
+	Paths          []string `yaml:"paths"` // files, directories, patterns, "-" for standard input; plain or gzip
+	LinesPerSecond int      `yaml:"lines_per_second"`
+	BytesPerSecond Size     `yaml:"bytes_per_second"` // after decompression
 }
 
 // Correlate is the second stage.
@@ -194,10 +209,9 @@ type Correlate struct {
 	Lateness         Duration `yaml:"lateness"`
 	Disorder         Duration `yaml:"disorder"`
 	Idle             Duration `yaml:"idle"`
-	MaxGroups        int      `yaml:"max_groups"`   // per partition
-	MaxEvents        int      `yaml:"max_events"`   // kept in the windows of a partition
-	MaxValues        int      `yaml:"max_values"`   // distinct values per group before the sketch
-	MaxElements      int      `yaml:"max_elements"` // groups that one event with an array may belong to
+	MaxGroups        int      `yaml:"max_groups"`      // per partition
+	MaxEvents        int      `yaml:"max_events"`      // kept in the windows of a partition
+	UpdateInterval   Duration `yaml:"update_interval"` // least event time between two updates of an episode
 	SnapshotInterval Duration `yaml:"snapshot_interval"`
 }
 
@@ -223,10 +237,14 @@ type Webhook struct {
 	MinLevel     string            `yaml:"min_level"`
 	Activities   []string          `yaml:"activities"`
 	AllowPrivate bool              `yaml:"allow_private"`
+	ProxyURL     string            `yaml:"proxy_url"` // it must refuse private addresses then
 	CAFile       string            `yaml:"ca_file"`
 	Timeout      Duration          `yaml:"timeout"`
-	GiveUpAfter  Duration          `yaml:"give_up_after"`
-	Concurrency  int               `yaml:"concurrency"`
+	GiveUpAfter  Duration          `yaml:"give_up_after"` // then it is a dead letter
+	// RefusedAttempts is how often a message is sent that the receiver refuses
+	// (4xx, 3xx) before it is a dead letter.
+	RefusedAttempts int `yaml:"refused_attempts"`
+	Concurrency     int `yaml:"concurrency"`
 }
 
 // Sigma's levels, from the least to the most severe.
@@ -271,6 +289,7 @@ func Default(getenv func(string) (string, bool)) *Config {
 			ClientID:       "tocsin",
 			DialTimeout:    Duration(5 * time.Second),
 			RequestTimeout: Duration(10 * time.Second),
+			Compression:    "lz4",
 			Topics: Topics{
 				Partitions: 16,
 				Retention: Retention{
@@ -286,22 +305,32 @@ func Default(getenv func(string) (string, bool)) *Config {
 			Username: "default",
 			Database: "tocsin",
 			TTL:      TTL{EventsDays: 30, DetectionsDays: 400, DeadLettersDays: 30, EventCountsDays: 400},
-			Batch:    RowBatch{Rows: 100_000, Bytes: 64 << 20, Interval: Duration(time.Second)},
+			Batch:    RowBatch{Rows: 100_000, Bytes: 32 << 20, Interval: Duration(time.Second)},
+
+			Compression: "auto",
+			DialTimeout: Duration(5 * time.Second),
+			ReadTimeout: Duration(time.Minute),
+			MaxConns:    4,
 		},
 		Ingest: Ingest{
 			Firehose: Firehose{
-				Enabled:        true,
-				Listen:         "127.0.0.1:8443",
-				Path:           "/v1/firehose",
-				EventsPath:     "/v1/events",
-				MaxBody:        64 << 20,
-				MaxInFlight:    512 << 20,
-				MaxConnections: 1024,
-				ReadTimeout:    Duration(time.Minute),
-				DedupRequests:  100_000,
+				Enabled:      true,
+				Listen:       "127.0.0.1:8443",
+				Path:         "/firehose",
+				EventsPath:   "/v1/events",
+				MaxBody:      96 << 20, // 64 MiB of records in base64
+				MaxInFlight:  256 << 20,
+				MaxRequests:  256,
+				BodyTimeout:  Duration(time.Minute),
+				AckTimeout:   Duration(100 * time.Second),
+				CompletedIDs: 16_384,
+				MaxLanes:     64,
 			},
+			MaxInFlight: 64 << 20,
 			MaxInflated: 64 << 20,
-			Batch:       RecordBatch{Events: 1000, Bytes: 512 << 10, Linger: Duration(50 * time.Millisecond)},
+			MaxMessage:  1 << 20, // what CloudWatch Logs allows
+			MaxFuture:   Duration(5 * time.Minute),
+			Batch:       RecordBatch{Bytes: 512 << 10, Linger: Duration(20 * time.Millisecond)},
 		},
 		Correlate: Correlate{
 			GroupID:          "tocsin-correlate",
@@ -311,8 +340,7 @@ func Default(getenv func(string) (string, bool)) *Config {
 			Idle:             Duration(10 * time.Second),
 			MaxGroups:        200_000,
 			MaxEvents:        2_000_000,
-			MaxValues:        10_000,
-			MaxElements:      64,
+			UpdateInterval:   Duration(time.Minute),
 			SnapshotInterval: Duration(10 * time.Second),
 		},
 		Sinks:           Sinks{ClickHouse: ClickHouseSink{Enabled: true, GroupID: "tocsin-clickhouse"}},

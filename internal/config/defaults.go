@@ -21,10 +21,12 @@ func (w *Webhook) UnmarshalYAML(n *yaml.Node) error {
 	type plain Webhook
 	*w = Webhook{
 		MinLevel:    "medium",
-		Activities:  []string{"created", "closed"},
+		Activities:  []string{"created"},
 		Timeout:     Duration(15 * time.Second),
 		GiveUpAfter: Duration(24 * time.Hour),
 		Concurrency: 4,
+
+		RefusedAttempts: 3,
 	}
 	return n.Load((*plain)(w))
 }

@@ -76,7 +76,7 @@ func TestDefaultsAreValid(t *testing.T) {
 func TestEnvironmentNamesTheServers(t *testing.T) {
 	servers := env(map[string]string{
 		EnvKafkaBrokers:  "a:9092, b:9092",
-		EnvClickHouseURL: "https://writer:s3cret@store:8443/fleet",
+		EnvClickHouseURL: "https://writer:s3cret@store:8443/proxy",
 	})
 	c, err := Load("", nil, servers)
 	if err != nil {
@@ -86,8 +86,8 @@ func TestEnvironmentNamesTheServers(t *testing.T) {
 		t.Errorf("brokers %q", c.Kafka.Brokers)
 	}
 	ch := c.ClickHouse
-	if ch.URL != "https://store:8443" || ch.Username != "writer" || ch.Password.Reveal() != "s3cret" || ch.Database != "fleet" {
-		t.Errorf("url %q user %q password %q database %q", ch.URL, ch.Username, ch.Password.Reveal(), ch.Database)
+	if ch.URL != "https://store:8443/proxy" || ch.Username != "writer" || ch.Password.Reveal() != "s3cret" {
+		t.Errorf("url %q user %q password %q", ch.URL, ch.Username, ch.Password.Reveal())
 	}
 	c, err = Load("", []byte("kafka: {brokers: [c:1]}\nclickhouse: {url: 'http://d:2'}"), servers)
 	if err != nil {
@@ -209,7 +209,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default(noEnv)
-	want.Correlate.Rules = []string{}
+	want.Correlate.Rules, want.Ingest.File.Paths = []string{}, []string{}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Error(diff)
 	}

@@ -74,8 +74,8 @@ func (v *validator) secretList(path string, s *[]Secret, file string) {
 	}
 }
 
-// clickhouseURL moves a user, password and database from the URL to their
-// fields, where a log cannot show the password.
+// clickhouseURL moves a user and password from the URL to their fields, where a
+// log cannot show them.
 func (v *validator) clickhouseURL(c *ClickHouse) {
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -91,10 +91,6 @@ func (v *validator) clickhouseURL(c *ClickHouse) {
 		}
 		u.User = nil
 	}
-	if database := strings.Trim(u.Path, "/"); database != "" && !strings.Contains(database, "/") {
-		c.Database = database
-		u.Path = ""
-	}
 	c.URL = u.String()
 	switch u.Scheme {
 	case "http", "https", "clickhouse", "tcp":
@@ -102,8 +98,11 @@ func (v *validator) clickhouseURL(c *ClickHouse) {
 		v.bad("clickhouse.url", "the scheme %q is not one of http, https, clickhouse; want http://host:8123 or clickhouse://host:9000", u.Scheme)
 		return
 	}
-	if u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-		v.bad("clickhouse.url", "want a URL with a host, and at most a database as its path: http://host:8123/tocsin")
+	if u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
+		v.bad("clickhouse.url", "want a URL with a host and without parameters: http://host:8123")
+	}
+	if u.Scheme == "http" && c.TLS.Enabled {
+		v.bad("clickhouse.tls.enabled", "TLS is on, so the URL must begin with https://")
 	}
 }
 
@@ -130,6 +129,7 @@ func (v *validator) kafka(c *Kafka) {
 	}
 	positive(v, "kafka.dial_timeout", c.DialTimeout)
 	positive(v, "kafka.request_timeout", c.RequestTimeout)
+	v.oneOf("kafka.compression", c.Compression, "none", "gzip", "snappy", "lz4", "zstd")
 	v.clientTLS("kafka.tls", &c.TLS)
 	v.sasl(c)
 	between(v, "kafka.topics.partitions", c.Topics.Partitions, 1, 10_000)
@@ -176,12 +176,15 @@ func (v *validator) clientTLS(path string, t *ClientTLS) {
 
 func (v *validator) clickhouse(c *ClickHouse) {
 	v.clientTLS("clickhouse.tls", &c.TLS)
-	if !isIdentifier(c.Database) {
-		v.bad("clickhouse.database", "%q: want letters, digits and _, beginning with a letter", c.Database)
+	for key, name := range map[string]string{"database": c.Database, "cluster": c.Cluster} {
+		if !isIdentifier(name) && (key == "database" || name != "") || strings.Contains(name, "-") {
+			v.bad("clickhouse."+key, "%q: want letters, digits and _, beginning with a letter", name)
+		}
 	}
-	if c.Cluster != "" && !isIdentifier(c.Cluster) {
-		v.bad("clickhouse.cluster", "%q: want letters, digits, - and _, beginning with a letter", c.Cluster)
-	}
+	v.oneOf("clickhouse.compression", c.Compression, "auto", "lz4", "zstd", "none")
+	positive(v, "clickhouse.dial_timeout", c.DialTimeout)
+	positive(v, "clickhouse.read_timeout", c.ReadTimeout)
+	between(v, "clickhouse.max_conns", c.MaxConns, 1, 1000)
 	const century = 36525
 	between(v, "clickhouse.ttl.events_days", c.TTL.EventsDays, 0, century)
 	between(v, "clickhouse.ttl.detections_days", c.TTL.DetectionsDays, 0, century)
@@ -206,14 +209,17 @@ func (v *validator) ingest(c *Ingest) {
 			streams[key] = i
 		}
 	}
-	for i, f := range c.File {
-		if f.Path == "" {
-			v.bad(fmt.Sprintf("ingest.file[%d].path", i), "a file, a directory or - is needed")
+	for i, path := range c.File.Paths {
+		if path == "" {
+			v.bad(fmt.Sprintf("ingest.file.paths[%d]", i), "a file, a directory or - is needed")
 		}
 	}
+	between(v, "ingest.file.lines_per_second", c.File.LinesPerSecond, 0, 1e9)
 	between(v, "ingest.decoders", c.Decoders, 0, 1024)
+	between(v, "ingest.max_in_flight", c.MaxInFlight, 1<<20, 64<<30)
+	between(v, "ingest.max_message", c.MaxMessage, 1<<10, 64<<20)
+	between(v, "ingest.max_future", c.MaxFuture, 0, Duration(24*time.Hour))
 	between(v, "ingest.max_inflated", c.MaxInflated, 1<<20, 4<<30)
-	between(v, "ingest.batch.events", c.Batch.Events, 1, 100_000)
 	between(v, "ingest.batch.bytes", c.Batch.Bytes, 1<<10, 8<<20)
 	between(v, "ingest.batch.linger", c.Batch.Linger, 0, Duration(10*time.Second))
 }
@@ -223,7 +229,7 @@ func (v *validator) firehose(c *Firehose) {
 	host, ok := v.address(path+".listen", c.Listen)
 	for key, p := range map[string]string{".path": c.Path, ".events_path": c.EventsPath} {
 		if !strings.HasPrefix(p, "/") || p == "/" {
-			v.bad(path+key, "%q: want a path like /v1/firehose", p)
+			v.bad(path+key, "%q: want a path like /firehose", p)
 		}
 	}
 	if c.Path == c.EventsPath {
@@ -251,11 +257,18 @@ func (v *validator) firehose(c *Firehose) {
 	}
 	between(v, path+".max_body", c.MaxBody, 1<<20, 1<<30)
 	between(v, path+".max_in_flight", c.MaxInFlight, c.MaxBody, 64<<30)
-	between(v, path+".max_connections", c.MaxConnections, 1, 1_000_000)
-	// Firehose itself gives up after three minutes.
-	between(v, path+".read_timeout", c.ReadTimeout, Duration(time.Second), Duration(3*time.Minute))
-	between(v, path+".dedup_requests", c.DedupRequests, 0, 10_000_000)
+	between(v, path+".max_requests", c.MaxRequests, 1, 100_000)
+	between(v, path+".body_timeout", c.BodyTimeout, Duration(time.Second), firehosePatience)
+	between(v, path+".ack_timeout", c.AckTimeout, Duration(time.Second), firehosePatience)
+	if c.BodyTimeout+c.AckTimeout >= firehosePatience {
+		v.bad(path+".ack_timeout", "body_timeout and ack_timeout together must be below 3m, after which Firehose gives up")
+	}
+	between(v, path+".completed_ids", c.CompletedIDs, 1, 10_000_000)
+	between(v, path+".max_lanes", c.MaxLanes, 1, 1000)
 }
+
+// firehosePatience is how long Firehose waits for an answer.
+const firehosePatience = Duration(3 * time.Minute)
 
 func (v *validator) kinesis(path string, k *Kinesis) {
 	if k.Stream == "" {
@@ -297,8 +310,7 @@ func (v *validator) correlate(c *Correlate) {
 	between(v, "correlate.idle", c.Idle, Duration(100*time.Millisecond), Duration(time.Hour))
 	positive(v, "correlate.max_groups", c.MaxGroups)
 	positive(v, "correlate.max_events", c.MaxEvents)
-	positive(v, "correlate.max_values", c.MaxValues)
-	between(v, "correlate.max_elements", c.MaxElements, 1, 10_000)
+	positive(v, "correlate.update_interval", c.UpdateInterval)
 	between(v, "correlate.snapshot_interval", c.SnapshotInterval, Duration(100*time.Millisecond), Duration(10*time.Minute))
 }
 
@@ -343,6 +355,10 @@ func (v *validator) webhook(path string, w *Webhook) {
 	}
 	between(v, path+".timeout", w.Timeout, Duration(100*time.Millisecond), Duration(2*time.Minute))
 	positive(v, path+".give_up_after", w.GiveUpAfter)
+	positive(v, path+".refused_attempts", w.RefusedAttempts)
+	if w.ProxyURL != "" {
+		v.httpURL(path+".proxy_url", w.ProxyURL)
+	}
 	between(v, path+".concurrency", w.Concurrency, 1, 256)
 }
 

@@ -16,6 +16,9 @@ type PlayOptions struct {
 	Logs   LogOptions
 	// Speed is how many seconds of event time pass in a second; 1 plays live, 0 as fast as it goes.
 	Speed float64
+	// Rate, when set, takes the place of Speed: that many events are sent in a second, whatever
+	// their times.
+	Rate float64
 	// Connections sends that many requests at once. Default 4.
 	Connections int
 	// RequestBytes is how much a Firehose request holds. Default 512 KiB.
@@ -65,20 +68,73 @@ const maxRecordsPerRequest = 10_000
 // when everything that was sent is acknowledged or given up. The ledger, which
 // may be watched meanwhile, says what became of it.
 func Play(ctx context.Context, s *Simulator, opts PlayOptions, ledger *Ledger) error {
-	opts = opts.withDefaults()
-	p := &player{
-		opts: opts, ledger: ledger, rng: newRNG(s.opts.Seed, 5),
-		requests: make(chan outgoing, opts.Connections),
-		began:    time.Now(), first: s.begins,
+	return send(ctx, s.opts.Seed, s.begins, opts, ledger, func(p *player) error { return p.simulate(s) })
+}
+
+// Prepared is a simulation whose payloads are encoded already: sending it takes
+// next to nothing from whatever is being measured on the same machine.
+type Prepared struct {
+	seed     uint64
+	begins   int64
+	payloads []Payload
+	events   int
+}
+
+// Prepare plays s into memory, about 120 bytes for each event.
+func Prepare(s *Simulator, opts LogOptions) (*Prepared, error) {
+	p := &Prepared{seed: s.opts.Seed, begins: s.begins}
+	sub, err := NewSubscription(s.opts.Seed, opts, func(one Payload) error {
+		p.payloads = append(p.payloads, one)
+		p.events += one.Events
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	for records := s.Step(); records != nil; records = s.Step() {
+		for i := range records {
+			if err := sub.Add(&records[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return p, sub.Flush()
+}
+
+// Events returns how many there are, repeated ones included.
+func (p *Prepared) Events() int { return p.events }
+
+// Play sends what was prepared, as the function of that name sends a
+// simulation. It may be called once: the IDs would be the same.
+func (p *Prepared) Play(ctx context.Context, opts PlayOptions, ledger *Ledger) error {
+	return send(ctx, p.seed, p.begins, opts, ledger, func(pl *player) error {
+		for _, one := range p.payloads {
+			if err := pl.pace(one.LastTime, nil); err != nil {
+				return err
+			}
+			if err := pl.payload(one); err != nil {
+				return err
+			}
+			pl.added += int64(one.Events)
+		}
+		return pl.flush()
+	})
+}
+
+func send(ctx context.Context, seed uint64, begins int64, opts PlayOptions, ledger *Ledger, play func(*player) error) error {
+	opts = opts.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p.ctx, p.cancel = ctx, cancel
+	p := &player{
+		opts: opts, ledger: ledger, rng: newRNG(seed, 5), ctx: ctx, cancel: cancel,
+		requests: make(chan outgoing, opts.Connections),
+		began:    time.Now(), first: begins,
+	}
 	var wg sync.WaitGroup
 	for range opts.Connections {
 		wg.Go(p.sender)
 	}
-	err := p.play(s)
+	err := play(p)
 	close(p.requests)
 	wg.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
@@ -101,6 +157,8 @@ type player struct {
 	requests chan outgoing
 	began    time.Time
 	first    int64 // event time at which it began
+	added    int64 // events so far
+	steps    uint64
 
 	pending [2][]Payload // by channel: logs, lifecycle
 	size    [2]int
@@ -108,43 +166,52 @@ type player struct {
 	life    Payload
 }
 
-func (p *player) play(s *Simulator) error {
+func (p *player) simulate(s *Simulator) error {
 	sub, err := NewSubscription(s.opts.Seed, p.opts.Logs, p.payload)
 	if err != nil {
 		return err
 	}
-	lastProgress := time.Now()
+	delay := p.opts.Logs.withDefaults().MaxDelay
 	for records := s.Step(); records != nil; records = s.Step() {
+		now := records[0].Time
+		if err := p.pace(now, func() error { return sub.flushOlder(now - delay) }); err != nil {
+			return err
+		}
 		for i := range records {
 			if err := sub.Add(&records[i]); err != nil {
 				return err
 			}
 		}
-		now := records[0].Time
-		if err := p.pace(sub, now); err != nil {
-			return err
-		}
-		if p.opts.Progress != nil && time.Since(lastProgress) > 100*time.Millisecond {
-			lastProgress = time.Now()
-			p.opts.Progress(time.UnixMilli(now))
-		}
+		p.added += int64(len(records))
 	}
 	return errors.Join(sub.Flush(), p.flush())
 }
 
-// pace waits until it is time for event time now. Before it waits for long it
-// sends what is there: a request that is not full is late otherwise.
-func (p *player) pace(sub *Subscription, now int64) error {
-	if p.opts.Speed == 0 {
+// pace waits until it is time for event time now. Before it waits it sends what
+// is there, which would be late otherwise; flush, when set, gets at what is not
+// a payload yet.
+func (p *player) pace(now int64, flush func() error) error {
+	p.steps++
+	if p.steps%1024 == 0 && p.opts.Progress != nil {
+		p.opts.Progress(time.UnixMilli(now))
+	}
+	var elapsed float64 // seconds after which it is due
+	switch {
+	case p.opts.Rate > 0:
+		elapsed = float64(p.added) / p.opts.Rate
+	case p.opts.Speed > 0:
+		elapsed = float64(now-p.first) / 1000 / p.opts.Speed
+	default:
 		return p.ctx.Err()
 	}
-	due := p.began.Add(time.Duration(float64(now-p.first) / p.opts.Speed * float64(time.Millisecond)))
-	wait := time.Until(due)
-	if wait < 2*time.Millisecond {
+	due := p.began.Add(time.Duration(elapsed * float64(time.Second)))
+	if time.Until(due) < 2*time.Millisecond {
 		return p.ctx.Err()
 	}
-	if err := sub.flushOlder(now - p.opts.Logs.withDefaults().MaxDelay); err != nil {
-		return err
+	if flush != nil {
+		if err := flush(); err != nil {
+			return err
+		}
 	}
 	if err := p.flush(); err != nil {
 		return err

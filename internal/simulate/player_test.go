@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -119,7 +120,7 @@ func (e *fakeEndpoint) record(arn string, data []byte) {
 }
 
 func TestPlayDeliversEverything(t *testing.T) {
-	opts := Options{Seed: 5, Devices: 400, Start: testStart, Duration: MinAttackDuration, Attacks: true}
+	opts := Options{Seed: 5, Devices: 120, Start: testStart, Duration: MinAttackDuration, Attacks: true}
 	_, records := play(t, opts)
 	want := map[string]int{}
 	logs, life, events := 0, 0, 0
@@ -197,6 +198,46 @@ func TestPlayPaces(t *testing.T) {
 	}
 	if took := time.Since(began); took < 900*time.Millisecond {
 		t.Errorf("a minute at 60 times the speed took %s", took)
+	}
+}
+
+func TestPreparedPlaysTheSame(t *testing.T) {
+	opts := Options{Seed: 2, Devices: 200, Start: testStart, Duration: 2 * time.Minute}
+	deliver := func(play func(Target, *Ledger) error) map[string]int {
+		e, target := newEndpoint(t)
+		var ledger Ledger
+		if err := play(target, &ledger); err != nil {
+			t.Fatal(err)
+		}
+		if got := int(ledger.Totals().Logs); got != len(e.ids) {
+			t.Errorf("the ledger has %d lines, the endpoint %d", got, len(e.ids))
+		}
+		return e.ids
+	}
+	fresh := func() *Simulator {
+		s, err := New(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	direct := deliver(func(target Target, l *Ledger) error {
+		return Play(t.Context(), fresh(), PlayOptions{Target: target}, l)
+	})
+	prepared := deliver(func(target Target, l *Ledger) error {
+		p, err := Prepare(fresh(), LogOptions{})
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		err = p.Play(t.Context(), PlayOptions{Target: target, Rate: 5000}, l)
+		if took, least := time.Since(began), time.Duration(p.Events()/5000)*time.Second; took < least/2 {
+			t.Errorf("%d events at 5000/s took %s", p.Events(), took)
+		}
+		return err
+	})
+	if !maps.Equal(direct, prepared) {
+		t.Errorf("%d lines directly, %d prepared", len(direct), len(prepared))
 	}
 }
 
