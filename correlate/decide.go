@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
 	"slices"
 )
@@ -101,11 +102,14 @@ func (g *group) redecide(w *Windows) {
 		}
 	}
 	g.unclaimed(w, runs, claimed)
+	before := make(map[uint16]uint64)
 	for i := g.head; i < len(g.entries); i++ {
-		g.entries[i].ep = 0
+		e := &g.entries[i]
+		before[e.ep] ^= e.mark()
+		e.ep = 0
 	}
 	for i := range runs {
-		g.apply(w, &runs[i])
+		g.apply(w, &runs[i], before)
 	}
 	g.sortEpisodes()
 	g.resuppress(w)
@@ -149,17 +153,32 @@ func (g *group) claim(w *Windows, runs []run) {
 			if !ep.active() || taken[ep] {
 				continue
 			}
-			shares := ep.gone > 0 && g.entries[run.from].time-ep.goneLast <= g.rule.slack && g.rule.slack > 0
-			for _, k := range run.entries {
-				shares = shares || g.entries[k].ep == ep.serial
-			}
-			if shares {
+			if g.shares(run, ep) {
 				run.episode = ep
 				taken[ep] = true
 				break
 			}
 		}
 	}
+}
+
+// shares reports whether run is what ep has become. Where ep has events that are
+// gone it is the run that goes on from them; otherwise any that has one of its
+// events.
+func (g *group) shares(run *run, ep *episode) bool {
+	if ep.gone > 0 {
+		first := &g.entries[run.from]
+		if g.rule.slack == 0 {
+			return first.covered && first.ep == ep.serial
+		}
+		return first.time-ep.goneLast <= g.rule.slack
+	}
+	for _, k := range run.entries {
+		if g.entries[k].ep == ep.serial {
+			return true
+		}
+	}
+	return false
 }
 
 // unclaimed ends the episodes that no run has: merged where their events now
@@ -179,16 +198,15 @@ func (g *group) unclaimed(w *Windows, runs []run, claimed map[*episode]*run) {
 			}
 		}
 		switch {
-		case into != nil:
-			into.adopt(w, g.rule.evidence, ep)
-			ep.state, ep.mergedInto = episodeMerged, into.id
-			if ep.reported {
-				w.report(g, ep, EpisodeMerged)
-			}
 		case ep.gone > 0:
 			if ep.count != ep.gone || ep.last != ep.goneLast {
 				ep.count, ep.last = ep.gone, ep.goneLast
-				ep.touchQuietly(w, g)
+				ep.shrink(w, g)
+			}
+		case into != nil:
+			ep.state, ep.mergedInto = episodeMerged, into.id
+			if ep.reported {
+				w.report(g, ep, EpisodeMerged)
 			}
 		default:
 			if ep.reported {
@@ -199,8 +217,15 @@ func (g *group) unclaimed(w *Windows, runs []run, claimed map[*episode]*run) {
 	}
 }
 
-// apply makes a run's episode what the run says.
-func (g *group) apply(w *Windows, run *run) {
+// mark is a number that hardly another entry has; the marks of a set, combined by
+// exclusive or, tell whether the set is the same.
+func (e *entry) mark() uint64 {
+	return binary.LittleEndian.Uint64(e.id[:]) ^ uint64(e.step)<<56
+}
+
+// apply makes a run's episode what the run says. before has the marks of the
+// entries that episodes had.
+func (g *group) apply(w *Windows, run *run, before map[uint16]uint64) {
 	first, last := g.entries[run.from].time, g.entries[run.to].time
 	ep := run.episode
 	if ep == nil {
@@ -213,8 +238,9 @@ func (g *group) apply(w *Windows, run *run) {
 			ep.satisfied = run.satisfied
 		}
 	}
-	count := ep.gone
+	count, marks := ep.gone, uint64(0)
 	for n, k := range run.entries {
+		marks ^= g.entries[k].mark()
 		if n == 0 || !bytes.Equal(g.entries[k].id[:], g.entries[run.entries[n-1]].id[:]) {
 			count++
 		}
@@ -223,15 +249,23 @@ func (g *group) apply(w *Windows, run *run) {
 	if ep.gone > 0 {
 		first = min(first, ep.first)
 	}
-	if ep.count == count && ep.first == first && ep.last == last {
+	if ep.count == count && ep.first == first && ep.last == last && marks == before[ep.serial] {
 		return
 	}
 	shrunk := first > ep.first || last < ep.last
 	ep.count, ep.first, ep.last = count, first, last
+	if shrunk {
+		ep.shrink(w, g)
+		return
+	}
 	ep.touchQuietly(w, g)
-	if shrunk && ep.state == episodeOpen {
-		// What was reported is wrong now, which is not a matter for an update some
-		// time.
+}
+
+// shrink reports an episode that lost events. What was reported is wrong now,
+// which is not a matter for the next update.
+func (ep *episode) shrink(w *Windows, g *group) {
+	ep.touchQuietly(w, g)
+	if ep.state == episodeOpen {
 		w.report(g, ep, EpisodeUpdated)
 	}
 }

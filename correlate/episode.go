@@ -325,12 +325,14 @@ func (ep *episode) nextWake(w *Windows, r *windowRule) int64 {
 	return at
 }
 
-// forgetAt is the watermark beyond which no event can change the episode.
+// forgetAt is the watermark beyond which no event can change the episode. A late
+// event may make others contribute that lie up to a timespan before it, and
+// these may lie a timespan behind the episode.
 func (ep *episode) forgetAt(w *Windows, r *windowRule) int64 {
 	if w.hooks.closeEarly {
 		return ep.last
 	}
-	return ep.last + r.span + w.opts.Lateness.Milliseconds()
+	return ep.last + r.span + r.retain
 }
 
 // forget drops the episodes that nothing can change any more.

@@ -175,7 +175,7 @@ func positive(e *rules.TemporalExpr, negated bool, steps []bool) (hasNot bool) {
 			steps[e.Step] = true
 		}
 	case rules.ExprNot:
-		hasNot, negated = true, !negated
+		hasNot, negated = true, true
 	}
 	for _, arg := range e.Args {
 		if positive(arg, negated, steps) {
