@@ -22,8 +22,9 @@ func TestTransactions(t *testing.T) { eachBroker(t, testTransactions) }
 // testTransactions reads what another client library wrote in transactions, some aborted.
 func testTransactions(t *testing.T, brokers []string) {
 	c := dial(t, brokers...)
-	ensureTopics(t, c, kafka.TopicSpec{Name: "transactions", Partitions: 1})
-	producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	topic := "transactions" + run
+	ensureTopics(t, c, kafka.TopicSpec{Name: topic, Partitions: 1})
+	producer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.TransactionalID(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func testTransactions(t *testing.T, brokers []string) {
 		commit := kgo.TransactionEndTry(i%2 == 0)
 		for j := range 3 {
 			v := fmt.Sprintf("%d/%d", i, j)
-			if err := producer.ProduceSync(ctx, &kgo.Record{Topic: "transactions", Value: []byte(v)}).FirstErr(); err != nil {
+			if err := producer.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte(v)}).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
 			if commit {
@@ -49,16 +50,16 @@ func testTransactions(t *testing.T, brokers []string) {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(want, readValues(t, c, "transactions", 0)); diff != "" {
+	if diff := cmp.Diff(want, readValues(t, c, topic, 0)); diff != "" {
 		t.Error(diff)
 	}
 	// Only a marker is left to read: the position must still reach the end.
-	last, err := c.LastOffset(ctx, "transactions", 0)
+	last, err := c.LastOffset(ctx, topic, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var buf kafka.FetchBuffer
-	batch, err := c.FetchFrom(ctx, "transactions", 0, last-1, &buf)
+	batch, err := c.FetchFrom(ctx, topic, 0, last-1, &buf)
 	if err != nil || len(batch.Records) != 0 || batch.Next != last || !batch.CaughtUp {
 		t.Errorf("fetch of the last marker: %+v, %v", batch, err)
 	}
@@ -66,14 +67,14 @@ func testTransactions(t *testing.T, brokers []string) {
 	if err := producer.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	if err := producer.ProduceSync(ctx, &kgo.Record{Topic: "transactions", Value: []byte("open")}).FirstErr(); err != nil {
+	if err := producer.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("open")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	batch, err = c.FetchFrom(ctx, "transactions", 0, last, &buf)
+	batch, err = c.FetchFrom(ctx, topic, 0, last, &buf)
 	if err != nil || len(batch.Records) != 0 || batch.Next != last || !batch.CaughtUp {
 		t.Errorf("fetch behind an open transaction: %+v, %v", batch, err)
 	}
-	if diff := cmp.Diff(want, readValues(t, c, "transactions", 0)); diff != "" {
+	if diff := cmp.Diff(want, readValues(t, c, topic, 0)); diff != "" {
 		t.Error(diff)
 	}
 	if err := producer.EndTransaction(ctx, kgo.TryAbort); err != nil {
@@ -85,11 +86,12 @@ func TestOtherClientReadsOurs(t *testing.T) { eachBroker(t, testOtherClientReads
 
 func testOtherClientReadsOurs(t *testing.T, brokers []string) {
 	c := dial(t, brokers...)
-	ensureTopics(t, c, kafka.TopicSpec{Name: "ours", Partitions: 1})
+	topic := "ours" + run
+	ensureTopics(t, c, kafka.TopicSpec{Name: topic, Partitions: 1})
 	p := newProducer(t, c, kafka.ProducerOptions{MaxBatchBytes: 5000})
 	want := numbered(1000)
-	mustProduce(t, p, "ours", 0, want)
-	consumer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics("ours"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	mustProduce(t, p, topic, 0, want)
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,11 +117,12 @@ func TestOffsets(t *testing.T) { eachBroker(t, testOffsets) }
 
 func testOffsets(t *testing.T, brokers []string) {
 	c := dial(t, brokers...)
-	ensureTopics(t, c, kafka.TopicSpec{Name: "offsets", Partitions: 1})
+	topic := "offsets" + run
+	ensureTopics(t, c, kafka.TopicSpec{Name: topic, Partitions: 1})
 	p := newProducer(t, c, kafka.ProducerOptions{})
 	start := time.UnixMilli(1_700_000_000_000)
 	for i := range 10 {
-		if err := p.Produce(t.Context(), "offsets", 0, kafka.Record{Value: []byte("v"), Time: start.Add(time.Duration(i) * time.Minute)}); err != nil {
+		if err := p.Produce(t.Context(), topic, 0, kafka.Record{Value: []byte("v"), Time: start.Add(time.Duration(i) * time.Minute)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -132,21 +135,21 @@ func testOffsets(t *testing.T, brokers []string) {
 		}
 	}
 	ctx := t.Context()
-	check("first", 0)(c.FirstOffset(ctx, "offsets", 0))
-	check("last", 10)(c.LastOffset(ctx, "offsets", 0))
-	check("before all", 0)(c.OffsetAt(ctx, "offsets", 0, time.Time{}))
-	check("between", 4)(c.OffsetAt(ctx, "offsets", 0, start.Add(3*time.Minute+time.Second)))
-	check("after all", 10)(c.OffsetAt(ctx, "offsets", 0, start.Add(time.Hour)))
+	check("first", 0)(c.FirstOffset(ctx, topic, 0))
+	check("last", 10)(c.LastOffset(ctx, topic, 0))
+	check("before all", 0)(c.OffsetAt(ctx, topic, 0, time.Time{}))
+	check("between", 4)(c.OffsetAt(ctx, topic, 0, start.Add(3*time.Minute+time.Second)))
+	check("after all", 10)(c.OffsetAt(ctx, topic, 0, start.Add(time.Hour)))
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if _, err := c.LastOffset(short, "no-such-topic", 0); kafka.Reason(err) != kafka.ReasonUnknownTopic {
 		t.Errorf("offset of an unknown topic: %v", err)
 	}
 	var buf kafka.FetchBuffer
-	if _, err := c.FetchFrom(ctx, "offsets", 0, 99, &buf); !errors.Is(err, kafka.ErrOffsetOutOfRange) {
+	if _, err := c.FetchFrom(ctx, topic, 0, 99, &buf); !errors.Is(err, kafka.ErrOffsetOutOfRange) {
 		t.Errorf("fetch beyond the end: %v", err)
 	}
-	batch, err := c.FetchFrom(ctx, "offsets", 0, 10, &buf)
+	batch, err := c.FetchFrom(ctx, topic, 0, 10, &buf)
 	if err != nil || !batch.CaughtUp || batch.Next != 10 || batch.HighWatermark != 10 {
 		t.Errorf("fetch at the end: %+v, %v", batch, err)
 	}

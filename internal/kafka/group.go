@@ -117,7 +117,10 @@ func RunGroup(ctx context.Context, c *Client, opts GroupOptions, h Handler) erro
 		return fmt.Errorf("consumer group %s: %w", opts.GroupID, err)
 	}
 	// Close ends the running generation, waits for its handlers and leaves the group.
-	defer group.Close()
+	defer func() {
+		group.Close()
+		m.partitions.Set(0)
+	}()
 	var lastLog time.Time
 	for {
 		gen, err := group.Next(ctx)

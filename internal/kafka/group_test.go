@@ -140,7 +140,7 @@ func TestRebalance(t *testing.T) { eachBroker(t, testRebalance) }
 // the commits of a member that lost its partitions must be refused.
 func testRebalance(t *testing.T, brokers []string) {
 	const partitions, perPartition = 6, 400
-	topics := []string{"rebalance-a", "rebalance-b"}
+	topics := []string{"rebalance-a" + run, "rebalance-b" + run}
 	admin := dial(t, brokers...)
 	ensureTopics(t, admin, kafka.TopicSpec{Name: topics[0], Partitions: partitions}, kafka.TopicSpec{Name: topics[1], Partitions: partitions})
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
@@ -207,7 +207,7 @@ func testRebalance(t *testing.T, brokers []string) {
 		m := member{stop, make(chan error, 1), prometheus.NewPedanticRegistry()}
 		c := dial(t, brokers...)
 		opts := kafka.GroupOptions{
-			GroupID: "rebalance", Topics: topics, SessionTimeout: 6 * time.Second, HeartbeatInterval: 200 * time.Millisecond,
+			GroupID: "rebalance" + run, Topics: topics, SessionTimeout: 6 * time.Second, HeartbeatInterval: 200 * time.Millisecond,
 			MaxWait: 100 * time.Millisecond, FetchMaxBytes: 2000, Registerer: m.parts,
 		}
 		go func() { m.ended <- kafka.RunGroup(mctx, c, opts, handler(name)) }()

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tocsin-io/tocsin/internal/kafka"
@@ -18,10 +20,18 @@ import (
 
 var realKafka testkit.SharedKafka
 
+// run makes names of topics and groups differ between runs: TOCSIN_KAFKA_BROKERS may name a broker that remembers the last.
+var run = fmt.Sprintf("-%08x", rand.Uint32())
+
 func TestMain(m *testing.M) {
 	code := m.Run()
 	realKafka.Stop()
 	breakableKafka.Stop()
+	// Clients, producers and groups that were closed leave nothing running.
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -94,7 +104,7 @@ func testRoundTrip(t *testing.T, brokers []string) {
 	c := dial(t, brokers...)
 	for _, compression := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		t.Run(compression, func(t *testing.T) {
-			topic := "round-" + compression
+			topic := "round-" + compression + run
 			ensureTopics(t, c, kafka.TopicSpec{Name: topic, Partitions: 2})
 			p := newProducer(t, c, kafka.ProducerOptions{Compression: compression})
 			ctx := t.Context()
@@ -143,11 +153,12 @@ func TestGroupResumesAtCommit(t *testing.T) { eachBroker(t, testGroupResumesAtCo
 
 func testGroupResumesAtCommit(t *testing.T, brokers []string) {
 	c := dial(t, brokers...)
-	ensureTopics(t, c, kafka.TopicSpec{Name: "in", Partitions: 3})
+	topic := "resume" + run
+	ensureTopics(t, c, kafka.TopicSpec{Name: topic, Partitions: 3})
 	p := newProducer(t, c, kafka.ProducerOptions{})
 	want := numbered(300)
 	for i, v := range want {
-		if err := p.Produce(t.Context(), "in", i%3, kafka.Record{Value: []byte(v)}); err != nil {
+		if err := p.Produce(t.Context(), topic, i%3, kafka.Record{Value: []byte(v)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -156,7 +167,7 @@ func testGroupResumesAtCommit(t *testing.T, brokers []string) {
 		defer cancel()
 		var mu sync.Mutex
 		seen := make(map[string]int)
-		err := kafka.RunGroup(ctx, c, kafka.GroupOptions{GroupID: "g", Topics: []string{"in"}, MaxWait: 50 * time.Millisecond}, func(ctx context.Context, a *kafka.Assignment) error {
+		err := kafka.RunGroup(ctx, c, kafka.GroupOptions{GroupID: topic, Topics: []string{topic}, MaxWait: 50 * time.Millisecond}, func(ctx context.Context, a *kafka.Assignment) error {
 			var buf kafka.FetchBuffer
 			for {
 				batch, err := a.Fetch(ctx, &buf)

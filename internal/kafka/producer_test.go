@@ -242,7 +242,8 @@ func TestTooLarge(t *testing.T) { eachBroker(t, testTooLarge) }
 
 func testTooLarge(t *testing.T, brokers []string) {
 	c := dial(t, brokers...)
-	ensureTopics(t, c, kafka.TopicSpec{Name: "small", Partitions: 1, MaxMessageBytes: 20_000})
+	topic := "small" + run
+	ensureTopics(t, c, kafka.TopicSpec{Name: topic, Partitions: 1, MaxMessageBytes: 20_000})
 	p := newProducer(t, c, kafka.ProducerOptions{MaxMessageBytes: 100_000})
 	random := rand.New(rand.NewPCG(1, 2))
 	value := func(size int) string { // does not compress
@@ -266,19 +267,19 @@ func testTooLarge(t *testing.T, brokers []string) {
 			want = append(want, values[i])
 		}
 	}
-	errs := produceAll(t, p, "small", 0, values)
+	errs := produceAll(t, p, topic, 0, values)
 	for i, err := range errs {
 		if tooLarge := i == 50 || i == 70; errors.Is(err, kafka.ErrTooLarge) != tooLarge {
 			t.Errorf("record %d: %v", i, err)
 		}
 	}
-	if got := readValues(t, c, "small", 0); !cmp.Equal(want, got) {
+	if got := readValues(t, c, topic, 0); !cmp.Equal(want, got) {
 		t.Errorf("%d records in the topic, want %d in order", len(got), len(want))
 	}
-	if err := p.Produce(t.Context(), "small", 0, kafka.Record{Value: []byte("fits")}, kafka.Record{Value: make([]byte, 100_001)}); !errors.Is(err, kafka.ErrTooLarge) {
+	if err := p.Produce(t.Context(), topic, 0, kafka.Record{Value: []byte("fits")}, kafka.Record{Value: make([]byte, 100_001)}); !errors.Is(err, kafka.ErrTooLarge) {
 		t.Errorf("produce: %v", err)
 	}
-	if got := readValues(t, c, "small", 0); len(got) != len(want) {
+	if got := readValues(t, c, topic, 0); len(got) != len(want) {
 		t.Errorf("a part of a refused Produce was appended")
 	}
 }

@@ -21,8 +21,8 @@ func testEnsureTopics(t *testing.T, brokers []string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	events := kafka.TopicSpec{Name: "ensure-events", Partitions: 4, Retention: time.Hour, MaxMessageBytes: 2_000_000, Extra: map[string]string{"segment.ms": "600000"}}
-	state := kafka.TopicSpec{Name: "ensure-state", Partitions: 2, Compacted: true, Retention: -1}
+	events := kafka.TopicSpec{Name: "ensure-events" + run, Partitions: 4, Retention: time.Hour, MaxMessageBytes: 2_000_000, Extra: map[string]string{"segment.ms": "600000"}}
+	state := kafka.TopicSpec{Name: "ensure-state" + run, Partitions: 2, Compacted: true, Retention: -1}
 	for range 2 { // the second time finds them as wanted
 		if err := c.EnsureTopics(t.Context(), []kafka.TopicSpec{events, state}); err != nil {
 			t.Fatal(err)
@@ -31,10 +31,10 @@ func testEnsureTopics(t *testing.T, brokers []string) {
 	if logged.Len() != 0 {
 		t.Errorf("warnings about topics that are as wanted: %v", logged.All())
 	}
-	if n, err := c.Partitions(t.Context(), "ensure-events"); err != nil || n != 4 {
+	if n, err := c.Partitions(t.Context(), "ensure-events"+run); err != nil || n != 4 {
 		t.Errorf("%d partitions, %v", n, err)
 	}
-	if _, err := c.Partitions(t.Context(), "ensure-none"); kafka.Reason(err) != kafka.ReasonUnknownTopic {
+	if _, err := c.Partitions(t.Context(), "ensure-none"+run); kafka.Reason(err) != kafka.ReasonUnknownTopic {
 		t.Errorf("unknown topic: %v", err)
 	}
 	differs := events
