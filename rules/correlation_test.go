@@ -222,7 +222,7 @@ func TestBrokenCorrelations(t *testing.T) {
 		"correlation: {type: event_count, rules: [a], timespan: 5m}":                                                    "needs a condition",
 		"correlation: {type: event_count, rules: [a], timespan: 5m, condition: {}}":                                     "the condition has no bound",
 		"correlation: {type: event_count, rules: [a], timespan: 5m, condition: {gte: '1'}}":                             "write a number, without quotes",
-		"correlation: {type: event_count, rules: [a], timespan: 5m, condition: {gteq: 1}}":                                `did you mean "gte"?`,
+		"correlation: {type: event_count, rules: [a], timespan: 5m, condition: {gteq: 1}}":                              `did you mean "gte"?`,
 		"correlation: {type: event_count, rules: [a], timespan: 5m, condition: {gt: 5, lt: 4}}":                         "no value satisfies the condition",
 		"correlation: {type: event_count, rules: [a], timespan: 5m, condition: {gte: 5, field: x}}":                     "use value_count",
 		"correlation: {type: event_count, rules: [a], timespan: 5m, condition: a}":                                      "cannot have a boolean condition",
