@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -99,14 +100,13 @@ func parseMeta(d document) Meta {
 		d.warn(d.root, "add title:", "the rule has no title")
 	}
 	switch {
-	case m.ID == "" && m.Name == "":
-		if m.Title == "" {
-			d.error(d.root, "add id: with a UUID, or name:", "the rule has neither id, name nor title")
-		}
-		d.warn(d.root, "add id: with a UUID", "the rule has no id; its detections are named by its title")
-		m.ID = m.Title
 	case m.ID == "":
-		m.ID = m.Name
+		m.ID = cmp.Or(m.Name, m.Title)
+		if m.ID == "" {
+			d.error(d.root, "add title:, and id: with a UUID", "the rule has neither id, name nor title")
+			break
+		}
+		d.warn(d.root, "give it a UUID", "the rule has no id")
 	case !uuid.MatchString(m.ID):
 		d.warn(member(d.root, "id"), "use a random UUID (uuidgen)", "id %q is not a UUID", m.ID)
 	}
