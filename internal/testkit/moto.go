@@ -12,15 +12,44 @@ import (
 	"time"
 )
 
-// motoServer is moto's own server loop, with three differences: the port is the one the system gives, which is printed;
-// certificate IDs are those of AWS (the SHA-256 of the DER), which moto's HTTP configuration endpoint cannot switch on; and
-// requests are not logged.
+// motoServer is moto's own server loop, with four differences: the port is the one the system gives, which is printed;
+// certificate IDs are those of AWS (the SHA-256 of the DER), which moto's HTTP configuration endpoint cannot switch on;
+// requests are not logged; and a Kinesis shard that was split or merged is closed as AWS closes it: it keeps its records,
+// takes no new ones, and has an end (moto 5.2.1 gives its records new sequence numbers and goes on writing to it).
 const motoServer = `
 import logging
 from moto.core.config import default_user_config
 default_user_config["iot"] = {"use_valid_cert": True}
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
+from collections import OrderedDict
+from hashlib import md5
+from moto.kinesis import models as kinesis
+def shard_for_key(stream, partition_key, explicit_hash_key):
+    key = int(explicit_hash_key) if explicit_hash_key else int(md5(partition_key.encode()).hexdigest(), 16)
+    return next(s for s in stream.shards.values() if s.is_open and s.starting_hash <= key <= s.ending_hash)
+def keep_records(reshard):
+    def keeping(stream, *args):
+        kept = {s: s.records for s in stream.shards.values()}
+        for s in kept:
+            s.records = OrderedDict()
+        try:
+            reshard(stream, *args)
+        finally:
+            for s, records in kept.items():
+                s.records = records
+    return keeping
+def get_records(backend, stream_arn, shard_iterator, limit, original=kinesis.KinesisBackend.get_records):
+    following, records, behind = original(backend, stream_arn, shard_iterator, limit)
+    stream_name, shard_id, last = kinesis.decompose_shard_iterator(following)
+    shard = backend.describe_stream(stream_arn, stream_name).get_shard(shard_id)
+    if not shard.is_open and int(last) >= shard.get_max_sequence_number():
+        following = None
+    return following, records, behind
+kinesis.Stream.get_shard_for_key = shard_for_key
+kinesis.Stream.split_shard = keep_records(kinesis.Stream.split_shard)
+kinesis.Stream.merge_shards = keep_records(kinesis.Stream.merge_shards)
+kinesis.KinesisBackend.get_records = get_records
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
 print(server.port, flush=True)
