@@ -57,6 +57,7 @@ type Correlator struct {
 	// change while correlators run: keys would move away from their windows.
 	events, matches, detections int
 	workers                     workerList
+	joined                      atomic.Bool
 }
 
 // New returns a Correlator that has not joined yet.
@@ -114,6 +115,7 @@ func (c *Correlator) Run(ctx context.Context) error {
 
 // work is the handler of one assigned partition.
 func (c *Correlator) work(ctx context.Context, a *kafka.Assignment) error {
+	c.joined.Store(true)
 	w := newWorker(c, a)
 	if err := w.restore(ctx); err != nil {
 		return fmt.Errorf("restore %s/%d: %w", a.Topic, a.Partition, err)

@@ -2,7 +2,6 @@ package correlate
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -32,50 +31,14 @@ func (e *emitter) episode(ctx context.Context, ep *Episode) {
 	if !c.Alerts {
 		return
 	}
-	group, err := DecodeTuple(ep.Group)
-	if err != nil {
-		e.w.log.Error("BUG: a group that is no tuple", zap.Error(err))
-	}
-	f := findingOf{
-		meta: &c.Meta, id: ep.ID, kind: ep.Kind,
-		groupBy: c.GroupBy, group: group, groupKey: ep.Group,
-		count: ep.Count, first: ep.First, last: ep.Last,
-		revision: ep.Revision, complete: ep.Complete, mergedTo: ep.MergedInto,
-		correlationType: c.Type.String(), timespan: c.Timespan,
-	}
-	for i := range ep.Evidence {
-		ev := &ep.Evidence[i]
-		data := decodeEvidence(ev.Blob)
-		data.EventID, data.Time = ev.ID.String(), ev.Time
-		if int(ev.Step) < len(c.Steps) {
-			data.Rule = c.Steps[ev.Step].Name
-		}
-		f.evidence = append(f.evidence, data)
-	}
+	f := episodeFinding(c, ep)
 	e.send(ctx, &f)
 }
 
 // match reports a detection rule that alerts by itself.
 func (e *emitter) match(ctx context.Context, r *rules.Rule, ev *schemas.Event) {
-	data := decodeEvidence(appendEvidence(nil, ev))
-	data.EventID, data.Time, data.Rule = ev.ID.String(), ev.Time, r.Name
-	f := findingOf{
-		meta: &r.Meta, id: singleID(r.ID, ev.ID), kind: EpisodeOpened,
-		groupBy: []string{"tocsin.device"}, group: [][]byte{ev.Device}, groupKey: ev.Device,
-		count: 1, first: ev.Time, last: ev.Time, revision: 1, complete: true,
-		evidence: []schemas.EvidenceData{data},
-		account:  string(ev.Account), region: string(ev.Region),
-	}
+	f := matchFinding(r, ev)
 	e.send(ctx, &f)
-}
-
-// singleID is the ID of a detection by one event: the same whenever that event
-// is seen again.
-func singleID(rule string, event schemas.EventID) DetectionID {
-	h := sha256.New()
-	fmt.Fprintf(h, "%d:%s", len(rule), rule)
-	h.Write(event[:])
-	return DetectionID(h.Sum(nil)[:len(DetectionID{})])
 }
 
 func (e *emitter) send(ctx context.Context, f *findingOf) {

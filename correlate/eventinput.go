@@ -15,14 +15,9 @@ import (
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
-const (
-	// maxGroupsPerEvent bounds the groups that one event joins when its group
-	// fields are arrays.
-	maxGroupsPerEvent = 64
-	// shuffleBatch is the size at which matches for a partition are sent before
-	// the end of a fetch.
-	shuffleBatch = 256 << 10
-)
+// shuffleBatch is the size at which matches for a partition are sent before the
+// end of a fetch.
+const shuffleBatch = 256 << 10
 
 // eventInput matches events against the rules. Matches whose group contains
 // the device key go into this worker's windows; the others are re-keyed by
@@ -30,7 +25,7 @@ const (
 type eventInput struct {
 	w       *worker
 	tracker *watermark.Tracker
-	matcher *rules.Matcher
+	feeder  *feeder
 	reader  schemas.BatchReader
 	lanes   []*watermark.Lane // by lane index of the record at hand
 
@@ -38,14 +33,6 @@ type eventInput struct {
 	heartbeat []time.Time                 // when each was last sent to
 	sentMark  []int64                     // the watermark it was told then
 	sentIdle  []bool
-
-	// Scratch memory of feed.
-	values   [][]byte
-	starts   []int
-	tuple    [][]byte
-	group    []byte
-	value    []byte
-	evidence []byte
 }
 
 func newEventInput(w *worker) *eventInput {
@@ -62,7 +49,9 @@ func newEventInput(w *worker) *eventInput {
 	return in
 }
 
-func (in *eventInput) useRules(set *rules.Set) { in.matcher = set.NewMatcher() }
+func (in *eventInput) useRules(set *rules.Set) {
+	in.feeder = newFeeder(set, func(reason string) { in.w.c.metrics.ignored.WithLabelValues(reason).Inc() })
+}
 
 func (in *eventInput) watermark() int64 { return in.tracker.Watermark() }
 
@@ -104,102 +93,23 @@ func (in *eventInput) event(ctx context.Context, ev *schemas.Event, offset int64
 		in.lanes[min(int(ev.Lane), len(in.lanes)-1)] = lane
 	}
 	sane := lane.Observe(ev.Time, ev.IngestTime)
-	matched := in.matcher.Match(ev)
+	matched, matches := in.feeder.match(ev, sane)
 	if len(matched) == 0 {
 		return
 	}
-	m := in.w.c.metrics
-	m.matched.Inc()
-	in.evidence = in.evidence[:0]
+	in.w.c.metrics.matched.Inc()
 	for _, r := range matched {
-		rule := in.w.set.Rules[r]
-		if rule.Alerts {
+		if rule := in.w.set.Rules[r]; rule.Alerts {
 			in.w.emit.match(ctx, rule, ev)
 		}
-		if !sane && len(rule.Uses) > 0 {
-			m.ignored.WithLabelValues(ignoredFuture).Inc()
-			continue
-		}
-		for _, use := range rule.Uses {
-			in.feed(ctx, ev, offset, use)
-		}
+	}
+	for i := range matches {
+		in.route(ctx, &matches[i], offset)
 	}
 }
 
-// feed puts ev into the windows of one correlation step, once for each group.
-func (in *eventInput) feed(ctx context.Context, ev *schemas.Event, offset int64, use rules.Use) {
-	c := in.w.set.Correlations[use.Correlation]
-	step := &c.Steps[use.Step]
-	m := Match{Correlation: int32(use.Correlation), Step: int32(use.Step), Time: ev.Time, ID: ev.ID}
-
-	in.tuple = in.tuple[:0]
-	if len(step.Values) > 0 {
-		var ok bool
-		if m.Value, m.Number, m.HasNumber, ok = in.conditionValue(step); !ok {
-			in.w.c.metrics.ignored.WithLabelValues(ignoredNoValue).Inc()
-			return
-		}
-	}
-	// The values of all group fields, field after field; starts says where each
-	// field's begin.
-	in.values, in.starts = in.values[:0], in.starts[:0]
-	groups := 1
-	for _, f := range step.Group {
-		at := len(in.values)
-		in.starts = append(in.starts, at)
-		in.values = in.matcher.AppendValues(in.values, f)
-		if len(in.values) == at {
-			in.w.c.metrics.ignored.WithLabelValues(ignoredNoGroup).Inc()
-			return
-		}
-		groups *= len(in.values) - at
-		if groups > maxGroupsPerEvent {
-			in.w.c.metrics.ignored.WithLabelValues(ignoredManyGroups).Inc()
-			groups = maxGroupsPerEvent
-		}
-	}
-	if len(in.evidence) == 0 {
-		in.evidence = appendEvidence(in.evidence, ev)
-	}
-	m.Evidence = in.evidence
-	for g := range groups {
-		in.tuple = in.tuple[:0]
-		rest := g
-		for i := range step.Group {
-			end := len(in.values)
-			if i+1 < len(in.starts) {
-				end = in.starts[i+1]
-			}
-			n := end - in.starts[i]
-			in.tuple = append(in.tuple, in.values[in.starts[i]+rest%n])
-			rest /= n
-		}
-		in.group = AppendTuple(in.group[:0], in.tuple...)
-		m.Group = in.group
-		in.route(ctx, c, &m, offset)
-	}
-}
-
-// conditionValue returns what the condition's fields hold: the tuple that
-// value_count counts, and the number that sums and percentiles take.
-func (in *eventInput) conditionValue(step *rules.Step) (value []byte, number float64, isNumber, ok bool) {
-	for _, f := range step.Values {
-		in.values = in.matcher.AppendValues(in.values[:0], f)
-		if len(in.values) == 0 {
-			return nil, 0, false, false
-		}
-		in.tuple = append(in.tuple, in.values[0])
-	}
-	in.value = AppendTuple(in.value[:0], in.tuple...)
-	if len(in.tuple) == 1 {
-		if n, err := strconv.ParseFloat(string(in.tuple[0]), 64); err == nil {
-			number, isNumber = n, true
-		}
-	}
-	return in.value, number, isNumber, true
-}
-
-func (in *eventInput) route(ctx context.Context, c *rules.Correlation, m *Match, offset int64) {
+func (in *eventInput) route(ctx context.Context, m *Match, offset int64) {
+	c := in.w.set.Correlations[m.Correlation]
 	if c.Local {
 		in.w.windows.Add(m)
 		return

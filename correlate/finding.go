@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -36,6 +37,52 @@ type findingOf struct {
 	correlationType string
 	timespan        time.Duration
 	account, region string
+}
+
+// episodeFinding describes a change of an episode of c.
+func episodeFinding(c *rules.Correlation, ep *Episode) findingOf {
+	// The windows hold no group that is not a tuple: without a group the finding
+	// is still right in all else.
+	group, _ := DecodeTuple(ep.Group)
+	f := findingOf{
+		meta: &c.Meta, id: ep.ID, kind: ep.Kind,
+		groupBy: c.GroupBy, group: group, groupKey: ep.Group,
+		count: ep.Count, first: ep.First, last: ep.Last,
+		revision: ep.Revision, complete: ep.Complete, mergedTo: ep.MergedInto,
+		correlationType: c.Type.String(), timespan: c.Timespan,
+	}
+	for i := range ep.Evidence {
+		ev := &ep.Evidence[i]
+		data := decodeEvidence(ev.Blob)
+		data.EventID, data.Time = ev.ID.String(), ev.Time
+		if int(ev.Step) < len(c.Steps) {
+			data.Rule = c.Steps[ev.Step].Name
+		}
+		f.evidence = append(f.evidence, data)
+	}
+	return f
+}
+
+// matchFinding describes an event that matched a rule that alerts by itself.
+func matchFinding(r *rules.Rule, ev *schemas.Event) findingOf {
+	data := decodeEvidence(appendEvidence(nil, ev))
+	data.EventID, data.Time, data.Rule = ev.ID.String(), ev.Time, r.Name
+	return findingOf{
+		meta: &r.Meta, id: singleID(r.ID, ev.ID), kind: EpisodeOpened,
+		groupBy: []string{rules.DeviceField}, group: [][]byte{ev.Device}, groupKey: ev.Device,
+		count: 1, first: ev.Time, last: ev.Time, revision: 1, complete: true,
+		evidence: []schemas.EvidenceData{data},
+		account:  string(ev.Account), region: string(ev.Region),
+	}
+}
+
+// singleID is the ID of a detection by one event: the same whenever that event
+// is seen again.
+func singleID(rule string, event schemas.EventID) DetectionID {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d:%s", len(rule), rule)
+	h.Write(event[:])
+	return DetectionID(h.Sum(nil)[:len(DetectionID{})])
 }
 
 func (f *findingOf) finding(version string) *schemas.Finding {
@@ -116,10 +163,12 @@ func (f *findingOf) activity(out *schemas.Finding) {
 	case EpisodeClosed:
 		out.ActivityID, out.ActivityName = schemas.ActivityClose, "Close"
 		out.StatusID, out.Status = schemas.StatusResolved, "Resolved"
-	case EpisodeMerged:
+	case EpisodeMerged, EpisodeRetracted:
 		out.ActivityID, out.ActivityName = schemas.ActivityClose, "Close"
 		out.StatusID, out.Status = schemas.StatusSuppressed, "Suppressed"
-		out.Unmapped.MergedInto = f.mergedTo.String()
+		if f.kind == EpisodeMerged {
+			out.Unmapped.MergedInto = f.mergedTo.String()
+		}
 	default:
 		out.ActivityID, out.ActivityName = schemas.ActivityCreate, "Create"
 		out.StatusID, out.Status = schemas.StatusNew, "New"

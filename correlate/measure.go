@@ -83,18 +83,7 @@ func (m *measure) present(step int) bool { return m.steps[step] > 0 }
 // g.entries[i:j]. For temporal_ordered it is only necessary that it is.
 func (m *measure) holds(g *group, i, j int) bool {
 	c := m.rule.c
-	var v float64
 	switch c.Type {
-	case rules.EventCount:
-		v = float64(m.n)
-	case rules.ValueCount:
-		v = float64(len(m.distinct))
-	case rules.ValueSum:
-		v = m.sum + m.low
-	case rules.ValueAvg:
-		v = (m.sum + m.low) / float64(m.n)
-	case rules.ValuePercentile, rules.ValueMedian:
-		v = m.percentile(g, i, j)
 	case rules.Temporal:
 		if c.Expr != nil {
 			return rules.ExprEval(c.Expr, m.present)
@@ -103,12 +92,31 @@ func (m *measure) holds(g *group, i, j int) bool {
 	case rules.TemporalOrdered:
 		return m.allSteps()
 	}
+	v := m.value(g, i, j)
 	for _, b := range c.Condition.Bounds {
 		if !b.Holds(v) {
 			return false
 		}
 	}
 	return true
+}
+
+// value returns what the condition compares, for the window g.entries[i:j].
+// Temporal correlations compare nothing.
+func (m *measure) value(g *group, i, j int) float64 {
+	switch m.rule.c.Type {
+	case rules.EventCount:
+		return float64(m.n)
+	case rules.ValueCount:
+		return float64(len(m.distinct))
+	case rules.ValueSum:
+		return m.sum + m.low
+	case rules.ValueAvg:
+		return (m.sum + m.low) / float64(m.n)
+	case rules.ValuePercentile, rules.ValueMedian:
+		return m.percentile(g, i, j)
+	}
+	return 0
 }
 
 func (m *measure) allSteps() bool {

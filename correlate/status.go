@@ -5,8 +5,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/tocsin-io/tocsin/schemas"
 )
 
 // PartitionStatus is what a worker shows of itself.
@@ -84,13 +82,6 @@ func (c *Correlator) Status() []PartitionStatus {
 	return out
 }
 
-// Ready reports whether this process has been assigned partitions of events.
-// With more processes than partitions some have none and are not needed.
-func (c *Correlator) Ready() bool {
-	for _, s := range c.Status() {
-		if s.Topic == schemas.TopicEvents {
-			return true
-		}
-	}
-	return false
-}
+// Joined reports whether this process has ever been assigned a partition. With
+// more processes than partitions some have none; they stand by.
+func (c *Correlator) Joined() bool { return c.joined.Load() }

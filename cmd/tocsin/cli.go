@@ -27,6 +27,7 @@ type cli struct {
 	Ingest             ingestCmd             `cmd:"" help:"Run the first stage: sources to Kafka."`
 	Correlate          correlateCmd          `cmd:"" help:"Run the second stage: rules over the events in Kafka."`
 	Sink               sinkCmd               `cmd:"" help:"Run the third stage: ClickHouse and webhooks."`
+	Demo               demoCmd               `cmd:"" help:"Show the whole pipeline on a simulated fleet under attack."`
 	Migrate            migrateCmd            `cmd:"" help:"Create or update the tables in ClickHouse."`
 	Validate           validateCmd           `cmd:"" help:"Check a configuration and its rules."`
 	Tap                tapCmd                `cmd:"" help:"Print a Kafka topic as JSON lines."`

@@ -2,13 +2,129 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/correlate"
+	"github.com/tocsin-io/tocsin/internal/kafka"
+	"github.com/tocsin-io/tocsin/internal/telemetry"
+	"github.com/tocsin-io/tocsin/internal/watermark"
 )
 
-var errNotWired = errors.New("this build has no stages yet")
+// running says where the parts of a process are.
+type running struct {
+	firehose   string   // URL that Firehose would post to
+	events     string   // URL for bare events
+	brokers    []string // Kafka
+	clickhouse string   // URL of ClickHouse's HTTP interface, without credentials
+	engine     string   // what ClickHouse is, with its version
+	store      driver.Conn
+	database   string
+	correlator *correlate.Correlator
+}
 
-func startStages(context.Context, *app, stages) (*running, error) { return nil, errNotWired }
+// plant is what the stages of a process share while they are started.
+type plant struct {
+	*app
+	running
+	client   *kafka.Client
+	producer *kafka.Producer
+}
 
-func migrateStore(context.Context, *app, bool) error { return errNotWired }
+// startStages starts what want names. Every part goes on a.life in the order
+// of dependence, because the last is stopped first: sources before the stages
+// that they feed, these before Kafka and the engines. After an error the caller
+// stops what was started. ctx bounds the start only.
+func startStages(ctx context.Context, a *app, want stages) (*running, error) {
+	p := &plant{app: a}
+	if err := p.startEngines(ctx, want); err != nil {
+		return nil, err
+	}
+	if err := p.connectKafka(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.startSinks(ctx, want.sinks); err != nil {
+		return nil, err
+	}
+	if want.correlate {
+		if err := p.startCorrelator(); err != nil {
+			return nil, err
+		}
+	}
+	if want.ingest {
+		if err := p.startIngest(ctx, !want.correlate && len(want.sinks) == 0); err != nil {
+			return nil, err
+		}
+	}
+	return &p.running, nil
+}
 
-func serveEmbeddedClickHouse(streams, []string) error { return errNotWired }
+// connectKafka dials Kafka, waits until it answers, and creates the topics.
+func (p *plant) connectKafka(ctx context.Context) error {
+	p.brokers = p.cfg.Kafka.Brokers
+	client, err := kafka.Dial(kafkaConfig(&p.cfg.Kafka), p.log.Named("kafka"))
+	if err != nil {
+		return &exitError{code: exitConfig, err: err}
+	}
+	p.client = client
+	p.life.PushClose("kafka client", client.Close)
+	if err := client.EnsureTopics(ctx, topicSpecs(&p.cfg.Kafka.Topics)); err != nil {
+		return fmt.Errorf("%w\nIs Kafka at %v? Set kafka.brokers or TOCSIN_KAFKA_BROKERS, or try: tocsin run --embedded ./tocsin-data", err, p.brokers)
+	}
+	p.producer, err = kafka.NewProducer(client, kafka.ProducerOptions{Compression: p.cfg.Kafka.Compression, Registerer: p.metrics})
+	if err != nil {
+		return err
+	}
+	p.life.Push("kafka producer", p.producer.Close)
+	p.checks.Add("kafka", client.Ping)
+	return nil
+}
+
+// startCorrelator compiles the rules and joins the correlators' group.
+func (p *plant) startCorrelator() error {
+	c := &p.cfg.Correlate
+	set, err := p.compileRules()
+	if err != nil {
+		return &exitError{code: exitConfig, err: err}
+	}
+	p.correlator = correlate.New(correlate.Options{
+		Client: p.client, Producer: p.producer, Rules: set, GroupID: c.GroupID,
+		Windows: correlate.WindowOptions{
+			Lateness: c.Lateness.Std(), MaxGroups: c.MaxGroups, MaxEvents: c.MaxEvents, UpdateInterval: c.UpdateInterval.Std(),
+		},
+		Watermark:        watermark.Options{Disorder: c.Disorder.Std(), Idle: c.Idle.Std()},
+		SnapshotInterval: c.SnapshotInterval.Std(),
+		Version:          telemetry.ReadBuild().Version,
+		Logger:           p.log.Named("correlate"),
+		Registerer:       p.metrics,
+	})
+	p.life.Go("correlator", true, p.correlator.Run)
+	p.checks.Add("correlator", func(context.Context) error {
+		for _, s := range p.correlator.Status() {
+			if s.Evicted > 0 {
+				// Not a reason to be taken out of service, but what was found may be incomplete.
+				p.log.Debug("groups were given up", zap.String("topic", s.Topic), zap.Int("partition", s.Partition), zap.Int64("groups", s.Evicted))
+			}
+		}
+		if !p.correlator.Joined() {
+			return fmt.Errorf("not a member of group %s yet", c.GroupID)
+		}
+		return nil
+	})
+	p.reload.OnReload("rules", func(context.Context) error {
+		set, err := p.compileRules()
+		if err != nil {
+			return err
+		}
+		p.correlator.SetRules(set)
+		return nil
+	})
+	return nil
+}
+
+// stopTimeout is what a stage may take of the time to stop: what is left has to
+// do for the others.
+func (p *plant) stopTimeout() time.Duration { return p.cfg.ShutdownTimeout.Std() / 2 }

@@ -7,7 +7,10 @@
 // structure of the document.
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Config is the whole configuration. Load fills what the document leaves out
 // from Default.
@@ -179,8 +182,7 @@ type Kinesis struct {
 	Region        string   `yaml:"region"`
 	Endpoint      string   `yaml:"endpoint"` // "" for AWS's
 	Start         string   `yaml:"start"`    // latest, trim_horizon or a time in RFC 3339
-	CheckpointDir string   `yaml:"checkpoint_dir"`
-	Shards        []string `yaml:"shards"` // only these shard IDs and their children; empty: all
+	CheckpointDir string   `yaml:"checkpoint_dir"` // "" keeps checkpoints in Kafka
 	// Worker of Workers takes every Workers-th shard by a hash of its ID, so that
 	// several processes share a stream. Worker counts from 0.
 	Worker       int      `yaml:"worker"`
@@ -258,6 +260,17 @@ var Activities = []string{"created", "updated", "closed"}
 type Embedded struct {
 	Dir     string `yaml:"dir"`     // where they keep their data; "" for not embedded
 	Library string `yaml:"library"` // libchdb.so; "" to search for it
+}
+
+// EmbedKafka reports whether the broker inside the program is wanted: there is a
+// directory for it, and no other broker is named.
+func (c *Config) EmbedKafka() bool {
+	return c.Embedded.Dir != "" && slices.Equal(c.Kafka.Brokers, []string{DefaultBroker})
+}
+
+// EmbedClickHouse reports the same of the engine.
+func (c *Config) EmbedClickHouse() bool {
+	return c.Embedded.Dir != "" && c.ClickHouse.URL == DefaultClickHouse
 }
 
 // Admin is the listener for health checks, metrics and reload.

@@ -274,9 +274,6 @@ func (v *validator) kinesis(path string, k *Kinesis) {
 	if k.Stream == "" {
 		v.bad(path+".stream", "the name or ARN of a data stream is needed")
 	}
-	if k.CheckpointDir == "" {
-		v.bad(path+".checkpoint_dir", "a directory is needed: without checkpoints a restart would lose or repeat records")
-	}
 	if _, ok := k.StartTime(); !ok {
 		if k.Start != StartLatest && k.Start != StartTrimHorizon {
 			v.bad(path+".start", "%q: want latest, trim_horizon or a time like 2026-01-31T12:00:00Z", k.Start)

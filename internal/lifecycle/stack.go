@@ -17,7 +17,7 @@ import (
 // Kafka client is pushed before the stages, the stages before their sources.
 type Stack struct {
 	log    *zap.Logger
-	failed chan error // the first failure of a Go
+	failed chan error // the first failure of a Go, or nil from Finish
 
 	mu      sync.Mutex
 	entries []entry
@@ -104,7 +104,16 @@ func (s *Stack) Fail(err error) {
 	}
 }
 
-// Wait returns nil when ctx ends and the error when a part fails.
+// Finish ends the process because its work is done.
+func (s *Stack) Finish() {
+	select {
+	case s.failed <- nil:
+	default: // it ends already
+	}
+}
+
+// Wait returns nil when ctx ends or the work is done, and the error when a part
+// fails.
 func (s *Stack) Wait(ctx context.Context) error {
 	select {
 	case err := <-s.failed:
