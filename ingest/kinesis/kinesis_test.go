@@ -370,7 +370,7 @@ func TestResharding(t *testing.T) {
 			return nil
 		}
 		store := newMemory()
-		read(t, Options{Client: f, Checkpoints: store}, k, 60*time.Second)
+		read(t, Options{Client: f, Checkpoints: store, RefreshInterval: time.Second}, k, 60*time.Second)
 		if diff := cmp.Diff(f.all(), k.sorted(&k.acked)); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
@@ -524,6 +524,24 @@ func TestStart(t *testing.T) {
 		read(t, Options{Client: f, Checkpoints: store, Start: StartLatest}, k, 20*time.Second)
 		if want := []string{"c/2", "d/0"}; !slices.Equal(k.sorted(&k.taken), want) {
 			t.Errorf("after a restart took %q, want %q", k.taken, want)
+		}
+	})
+	bubble("latest, and the first iterator expires", t, func(t *testing.T) {
+		f := newFakeStream("a")
+		f.put("a", 2)
+		time.Sleep(time.Hour)
+		f.fault = func(call, _ string) error {
+			if call != "GetRecords" || len(f.calls["a"]) != 1 {
+				return nil
+			}
+			s := f.shards["a"]
+			s.records = append(s.records, fakeRecord{"a/2", time.Now()})
+			return &types.ExpiredIteratorException{}
+		}
+		k := &sink{}
+		read(t, Options{Client: f, Start: StartLatest}, k, 20*time.Second)
+		if want := []string{"a/2"}; !slices.Equal(k.taken, want) {
+			t.Errorf("took %q, want %q", k.taken, want)
 		}
 	})
 	bubble("timestamp", t, func(t *testing.T) {
