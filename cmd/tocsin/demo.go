@@ -101,7 +101,7 @@ func (c *demoCmd) config(dir, key string, hook *receiver) (*config.Config, error
 	// What is played is up to Duration old when it comes in; none of it is late.
 	cfg.Correlate.Lateness = config.Duration(c.Duration + 10*time.Minute)
 	cfg.Sinks.Webhooks = []config.Webhook{{
-		Name: "demo", URL: hook.url(), Secrets: []config.Secret{config.Secret(hook.secret())}, MinLevel: "informational",
+		Name: "demo", URL: hook.url(), Secrets: []config.Secret{config.Secret(hook.secret())}, MinLevel: "low",
 		Activities: []string{"created"}, AllowPrivate: true, Timeout: config.Duration(5 * time.Second),
 		GiveUpAfter: config.Duration(time.Minute), RefusedAttempts: 3, Concurrency: 4,
 	}}

@@ -24,14 +24,20 @@ var demoQueries = []demoQuery{
 FROM
 (
     SELECT device, greatest(median(messages), 1) AS usual, max(messages) AS most
-    FROM (SELECT device, toStartOfMinute(time) AS minute, count() AS messages FROM {db}.events_distinct WHERE event_type = 'Publish-In' GROUP BY device, minute)
+    FROM
+    (
+        SELECT device, toStartOfMinute(time) AS minute, count() AS messages
+        FROM {db}.events_distinct WHERE event_type = 'Publish-In'
+        GROUP BY device, minute
+    )
     GROUP BY device
 )
 ORDER BY times DESC LIMIT 3`,
 	},
 	{
 		Question: "Which certificates are used by more than one client?",
-		SQL: `SELECT substring(certificate_id, 1, 12) AS certificate, uniqExact(client_id) AS clients, uniqExact(source_ip) AS addresses, arraySort(groupUniqArray(3)(client_id)) AS some_clients
+		SQL: `SELECT substring(certificate_id, 1, 12) AS certificate, uniqExact(client_id) AS clients,
+    uniqExact(source_ip) AS addresses, arraySort(groupUniqArray(3)(client_id)) AS some_clients
 FROM {db}.events_distinct
 WHERE event_type = 'Connect' AND outcome = 'success' AND certificate_id != ''
 GROUP BY certificate_id HAVING clients > 1
@@ -39,7 +45,8 @@ ORDER BY clients DESC LIMIT 3`,
 	},
 	{
 		Question: "From which addresses do connections fail, and why?",
-		SQL: `SELECT source_ip, count() AS failures, uniqExact(client_id) AS clients, min(time) AS first_seen, topK(1)(JSONExtractString(message, 'reason'))[1] AS mostly
+		SQL: `SELECT source_ip, count() AS failures, uniqExact(client_id) AS clients, min(time) AS first_seen,
+    topK(1)(JSONExtractString(message, 'reason'))[1] AS mostly
 FROM {db}.events_distinct
 WHERE event_type IN ('Connect', 'Connection.AuthNError') AND outcome = 'failure'
 GROUP BY source_ip ORDER BY failures DESC LIMIT 3`,

@@ -138,8 +138,8 @@ type jsonDetection struct {
 	Severity       string  `json:"severity"`
 	Subject        string  `json:"subject"`
 	Time           string  `json:"time"`
-	AfterSeconds   float64 `json:"after_seconds,omitempty"`
-	LatencySeconds float64 `json:"latency_seconds,omitempty"`
+	AfterSeconds   float64 `json:"after_seconds"`   // of event time since the attack's start
+	LatencySeconds float64 `json:"latency_seconds"` // since the record was sent
 	Evidence       string  `json:"evidence"`
 	Message        string  `json:"message"`
 }
