@@ -3,6 +3,7 @@ package correlate
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -34,29 +35,22 @@ type interval struct{ from, to int64 }
 // in any order and with repetitions. Windows that end at decided or later are
 // not looked at.
 func oracle(c *rules.Correlation, matches []Match, decided int64) []oracleDetection {
-	groups := make(map[string]map[schemas.EventID]*oracleEvent)
-	for i := range matches {
-		m := &matches[i]
-		if !takesPart(c, m) {
+	groups, out := make(map[string]map[schemas.EventID]*oracleEvent), []oracleDetection(nil)
+	for _, m := range matches {
+		if !takesPart(c, &m) {
 			continue
 		}
-		g := groups[string(m.Group)]
-		if g == nil {
-			g = make(map[schemas.EventID]*oracleEvent)
-			groups[string(m.Group)] = g
+		if groups[string(m.Group)] == nil {
+			groups[string(m.Group)] = make(map[schemas.EventID]*oracleEvent)
 		}
+		g := groups[string(m.Group)]
 		if g[m.ID] == nil {
 			g[m.ID] = &oracleEvent{id: m.ID, time: m.Time, value: string(m.Value), number: m.Number}
 		}
 		g[m.ID].steps |= 1 << m.Step
 	}
-	var out []oracleDetection
 	for name, g := range groups {
-		var events []*oracleEvent
-		for _, e := range g {
-			events = append(events, e)
-		}
-		slices.SortFunc(events, func(a, b *oracleEvent) int {
+		events := slices.SortedFunc(maps.Values(g), func(a, b *oracleEvent) int {
 			return cmp.Or(cmp.Compare(a.time, b.time), bytes.Compare(a.id[:], b.id[:]))
 		})
 		for _, d := range oracleGroup(c, events, decided) {
@@ -72,22 +66,19 @@ func oracle(c *rules.Correlation, matches []Match, decided int64) []oracleDetect
 
 // takesPart says whether a match counts at all: it has what the type looks at.
 func takesPart(c *rules.Correlation, m *Match) bool {
-	switch c.Type {
-	case rules.ValueCount:
+	switch {
+	case c.Type == rules.ValueCount:
 		return m.Value != nil
-	case rules.ValueSum:
-		return m.HasNumber && m.Number >= 0
-	case rules.ValueAvg, rules.ValuePercentile, rules.ValueMedian:
-		return m.HasNumber
-	default:
-		return true
+	case c.Type > rules.ValueCount && c.Type < rules.Temporal:
+		return m.HasNumber && (c.Type != rules.ValueSum || m.Number >= 0)
 	}
+	return true
 }
 
 func oracleGroup(c *rules.Correlation, events []*oracleEvent, decided int64) (out []oracleDetection) {
 	span := c.Timespan.Milliseconds()
 	var satisfied []interval
-	for i, e := range events {
+	for _, e := range events {
 		if e.time+span >= decided || !beginsWindow(c, e) {
 			continue
 		}
@@ -98,7 +89,7 @@ func oracleGroup(c *rules.Correlation, events []*oracleEvent, decided int64) (ou
 			}
 		}
 		if c.Type == rules.TemporalOrdered {
-			if last, ok := chains(w, slices.Index(w, events[i]), 0, len(c.Steps), 0); ok {
+			if last, ok := chains(w, slices.Index(w, e), 0, len(c.Steps), 0); ok {
 				satisfied = append(satisfied, interval{e.time, last})
 			}
 		} else if windowHolds(c, w) {
@@ -130,12 +121,9 @@ func oracleGroup(c *rules.Correlation, events []*oracleEvent, decided int64) (ou
 			d.Last, d.Events = e.time, append(d.Events, e.id)
 		}
 	}
-	if c.Suppress == 0 {
-		return out
-	}
 	var reported []oracleDetection
 	for _, d := range out {
-		if n := len(reported); n == 0 || d.First-reported[n-1].Last > span+c.Suppress.Milliseconds() {
+		if n := len(reported); c.Suppress == 0 || n == 0 || d.First-reported[n-1].Last > span+c.Suppress.Milliseconds() {
 			reported = append(reported, d)
 		}
 	}
@@ -144,10 +132,7 @@ func oracleGroup(c *rules.Correlation, events []*oracleEvent, decided int64) (ou
 
 // beginsWindow: with not, only an event of a rule that appears outside of not.
 func beginsWindow(c *rules.Correlation, e *oracleEvent) bool {
-	if c.Type != rules.Temporal || !hasNot(c.Expr) {
-		return true
-	}
-	return e.steps&positiveSteps(c.Expr) != 0
+	return c.Type != rules.Temporal || !hasNot(c.Expr) || e.steps&positiveSteps(c.Expr) != 0
 }
 
 func hasNot(x *rules.TemporalExpr) bool {
@@ -155,22 +140,20 @@ func hasNot(x *rules.TemporalExpr) bool {
 }
 
 func positiveSteps(x *rules.TemporalExpr) (steps uint64) {
-	switch x.Op {
-	case rules.ExprStep:
+	if x.Op == rules.ExprStep {
 		return 1 << x.Step
-	case rules.ExprNot:
-		return 0
 	}
 	for _, a := range x.Args {
-		steps |= positiveSteps(a)
+		if x.Op != rules.ExprNot {
+			steps |= positiveSteps(a)
+		}
 	}
 	return steps
 }
 
 // windowHolds evaluates the condition and marks the contributing events.
 func windowHolds(c *rules.Correlation, w []*oracleEvent) (holds bool) {
-	var sum float64
-	var numbers []float64
+	sum, n, numbers := 0.0, float64(len(w)), []float64(nil)
 	values, seen := make(map[string]bool), uint64(0)
 	for _, e := range w {
 		values[e.value] = true
@@ -179,26 +162,17 @@ func windowHolds(c *rules.Correlation, w []*oracleEvent) (holds bool) {
 		sum += e.number
 	}
 	slices.Sort(numbers)
-	n := float64(len(w))
 	rank := func(p float64) float64 { return numbers[max(int(math.Ceil(p*n/100)), 1)-1] }
-	switch c.Type {
-	case rules.Temporal:
+	if c.Type == rules.Temporal {
 		holds = seen == 1<<len(c.Steps)-1
 		if c.Expr != nil {
 			holds = rules.ExprEval(c.Expr, func(step int) bool { return seen&(1<<step) != 0 })
 		}
-	case rules.EventCount:
-		holds = c.Condition.Holds(n)
-	case rules.ValueCount:
-		holds = c.Condition.Holds(float64(len(values)))
-	case rules.ValueSum:
-		holds = c.Condition.Holds(sum)
-	case rules.ValueAvg:
-		holds = c.Condition.Holds(sum / n)
-	case rules.ValueMedian:
-		holds = c.Condition.Holds(rank(50))
-	case rules.ValuePercentile:
-		holds = c.Condition.Holds(rank(c.Condition.Percentile))
+	} else {
+		holds = c.Condition.Holds(map[rules.CorrelationType]float64{
+			rules.EventCount: n, rules.ValueCount: float64(len(values)), rules.ValueSum: sum, rules.ValueAvg: sum / n,
+			rules.ValueMedian: rank(50), rules.ValuePercentile: rank(c.Condition.Percentile),
+		}[c.Type])
 	}
 	for _, e := range w {
 		e.counted = e.counted || holds
