@@ -27,6 +27,8 @@ type Migrator struct {
 	Cluster   string
 	Retention Retention
 	Logger    *zap.Logger
+	// LockWait is how long to wait for another runner to end. Default 30 s.
+	LockWait time.Duration
 	// Migrations default to those of package schemas.
 	Migrations []schemas.Migration
 }
@@ -58,6 +60,7 @@ const (
 	// lockStale is when a lock is taken to be left behind by a runner that
 	// died. All statements of all migrations together take seconds.
 	lockStale = 5 * time.Minute
+	lockPoll  = 200 * time.Millisecond
 
 	codeTableExists   = 57
 	codeUnknownTable  = 60
@@ -74,6 +77,11 @@ func (m *Migrator) Up(ctx context.Context) (applied []MigrationStatus, err error
 	}
 	if err := m.Retention.validate(); err != nil {
 		return nil, err
+	}
+	// The usual start finds everything in place: it takes no lock, and needs no
+	// right to create anything.
+	if err := m.Check(ctx); err == nil {
+		return nil, m.setRetention(ctx)
 	}
 	db := quote(m.Database)
 	if err := m.exec(ctx, "CREATE DATABASE IF NOT EXISTS "+db+m.onCluster()); err != nil {
@@ -223,25 +231,37 @@ func (m *Migrator) lock(ctx context.Context) (unlock func() error, err error) {
 	host, _ := os.Hostname()
 	create := fmt.Sprintf("CREATE TABLE %s (nothing UInt8) ENGINE = Null COMMENT 'Held by process %d on %s'",
 		name, os.Getpid(), strings.Map(hostRune, host))
-	for attempt := 0; ; attempt++ {
+	wait := m.LockWait
+	if wait <= 0 {
+		wait = 30 * time.Second
+	}
+	for giveUp := time.Now().Add(wait); ; {
 		err := m.exec(ctx, create)
 		if err == nil {
 			break
 		}
-		if exceptionCode(err) != codeTableExists || attempt > 0 {
+		if exceptionCode(err) != codeTableExists {
 			return nil, fmt.Errorf("lock database %s: %w", m.Database, err)
 		}
 		holder, age, err := m.lockHolder(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if age < lockStale {
+		if age >= lockStale {
+			m.log().Warn("removing the lock of a migration that did not end", zap.String("holder", holder), zap.Duration("age", age))
+			if err := m.exec(ctx, "DROP TABLE IF EXISTS "+name+" SYNC"); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if time.Now().After(giveUp) {
 			return nil, fmt.Errorf("%w: database %s, %s, for %s; if that process is gone: DROP TABLE %s",
 				ErrLocked, m.Database, holder, age.Round(time.Second), name)
 		}
-		m.log().Warn("removing the lock of a migration that did not end", zap.String("holder", holder), zap.Duration("age", age))
-		if err := m.exec(ctx, "DROP TABLE IF EXISTS "+name+" SYNC"); err != nil {
-			return nil, err
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 	return func() error {

@@ -3,6 +3,8 @@ package clickhouse
 import (
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,8 +141,11 @@ func TestMigrateRefusesWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestMigrateLock(t *testing.T) {
-	conn, db := migrated(t)
-	m := &Migrator{Conn: conn, Database: db}
+	conn, db := connect(t, engine.URL()), freshDatabase(t)
+	if err := conn.Exec(t.Context(), "CREATE DATABASE "+db); err != nil {
+		t.Fatal(err)
+	}
+	m := &Migrator{Conn: conn, Database: db, LockWait: time.Millisecond}
 	unlock, err := m.lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -151,8 +156,24 @@ func TestMigrateLock(t *testing.T) {
 	if err := unlock(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Up(t.Context()); err != nil {
-		t.Fatal(err)
+	// Several at once: one applies, the others wait and find it done.
+	var wg sync.WaitGroup
+	var applied atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			done, err := (&Migrator{Conn: conn, Database: db}).Up(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			applied.Add(int64(len(done)))
+		})
+	}
+	wg.Wait()
+	if all, err := schemas.Migrations(); err != nil || applied.Load() != int64(len(all)) {
+		t.Errorf("%d migrations applied, want %d (%v)", applied.Load(), len(all), err)
+	}
+	if n := scalar[uint64](t, conn, "SELECT count() FROM system.tables WHERE database = ? AND name = ?", db, migrationLock); n != 0 {
+		t.Error("the lock was left behind")
 	}
 }
 

@@ -3,7 +3,7 @@ package webhook
 // rememberedIDs is how many message IDs a partition remembers, and how many
 // records before the committed offset are read back at its start. A replay that
 // goes back further than so many detections sends them again.
-const rememberedIDs = 20_000
+const rememberedIDs = 5_000
 
 // sentIDs is a set of message IDs that forgets the oldest when it is full.
 type sentIDs struct {
