@@ -50,6 +50,6 @@ func (d *Decoder) cloudTrail(rec *record, o origin) {
 	if id := d.field(rec, fEventID); id != nil {
 		ev.ID = schemas.NewEventID(sourceCloudTrail, id)
 	}
-	ms, timed := parseTime(rec.get(fEventTime))
+	ms, timed := ParseTime(rec.get(fEventTime))
 	d.finish(&o, ms, timed)
 }

@@ -104,7 +104,7 @@ func (d *Decoder) logEvents(s *jsonscan.Scanner, data []byte, rec *record, o ori
 		if e.id[3] = d.text(id, &l.names); len(e.id[3]) == 0 {
 			e.id = [4][]byte{}
 		}
-		if ms, ok := parseTime(timestamp); ok {
+		if ms, ok := ParseTime(timestamp); ok {
 			e.time = ms
 		}
 		if extracted.Kind == jsonscan.Object {

@@ -19,7 +19,7 @@ func (d *Decoder) violation(rec *record, o origin) {
 	if id := d.field(rec, fViolationID); id != nil {
 		ev.ID = schemas.NewEventID(sourceDeviceDefender, id, ev.Type, rec.get(fViolationEventTime).Raw)
 	}
-	ms, timed := parseTime(rec.get(fViolationEventTime))
+	ms, timed := ParseTime(rec.get(fViolationEventTime))
 	d.finish(&o, ms, timed)
 }
 
@@ -42,6 +42,6 @@ func (d *Decoder) auditFinding(rec *record, o origin) {
 	if id := d.field(rec, fFindingID); id != nil {
 		ev.ID = schemas.NewEventID(sourceDeviceDefender, id)
 	}
-	ms, timed := parseTime(rec.get(fFindingTime))
+	ms, timed := ParseTime(rec.get(fFindingTime))
 	d.finish(&o, ms, timed)
 }

@@ -44,7 +44,7 @@ func (d *Decoder) lambda(rec *record, o origin, depth int) {
 func (d *Decoder) sns(rec *record, o origin, depth int) {
 	l := &d.levels[depth]
 	l.names = l.names[:0]
-	if ms, ok := parseTime(rec.get(fSNSTimestamp)); ok {
+	if ms, ok := ParseTime(rec.get(fSNSTimestamp)); ok {
 		o.time = ms
 	}
 	o.id = [4][]byte{idSNS, d.text(rec.get(fMessageID), &l.names)}
@@ -114,7 +114,7 @@ func (d *Decoder) eventBridge(rec *record, o origin, depth int) {
 	if region := d.text(rec.get(fRegion), &l.names); len(region) > 0 {
 		o.region = region
 	}
-	if ms, ok := parseTime(rec.get(fTime)); ok {
+	if ms, ok := ParseTime(rec.get(fTime)); ok {
 		o.time = ms
 	}
 	if id := d.text(rec.get(fID), &l.names); len(id) > 0 {

@@ -186,7 +186,7 @@ func (d *Decoder) genericRecord(rec *record, o origin) {
 	ev := d.begin(sourceGeneric, rec.raw)
 	ev.Type = o.typ
 	for _, f := range [...]field{fTimestamp, fTime, fEventTime, fSNSTimestamp} {
-		if ms, ok := parseTime(rec.get(f)); ok {
+		if ms, ok := ParseTime(rec.get(f)); ok {
 			d.finish(&o, ms, true)
 			return
 		}

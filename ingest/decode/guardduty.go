@@ -29,9 +29,9 @@ func (d *Decoder) guardDuty(rec *record, o origin) {
 			d.field(rec, fUpdatedAt), d.lookup(service, "count"))
 	}
 	lastSeen, _ := jsonscan.Lookup(service.Raw, "eventLastSeen")
-	ms, timed := parseTime(lastSeen)
+	ms, timed := ParseTime(lastSeen)
 	if !timed {
-		ms, timed = parseTime(rec.get(fUpdatedAt))
+		ms, timed = ParseTime(rec.get(fUpdatedAt))
 	}
 	d.finish(&o, ms, timed)
 }

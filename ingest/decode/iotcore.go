@@ -33,7 +33,7 @@ func (d *Decoder) iot(rec *record, o origin) {
 		// thing that the client writes to, which need not be its own.
 		ev.ThingName = identity.ThingOfTopic(d.field(rec, fTopicName))
 	}
-	ms, timed := parseTime(rec.get(fTimestamp))
+	ms, timed := ParseTime(rec.get(fTimestamp))
 	d.finish(&o, ms, timed)
 
 	if ev.ClientID != nil && ev.CertificateID != nil && ev.Outcome == schemas.OutcomeSuccess {

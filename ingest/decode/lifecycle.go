@@ -72,7 +72,7 @@ func (d *Decoder) lifecycle(rec *record, o origin) {
 	case rec.has(fEventIDLower):
 		ev.ID = schemas.NewEventID(sourceLifecycle, ev.Type, d.field(rec, fOperation), d.field(rec, fEventIDLower))
 	}
-	ms, timed := parseTime(timestamp)
+	ms, timed := ParseTime(timestamp)
 	d.finish(&o, ms, timed)
 
 	if string(ev.Type) == "connected" && ev.ClientID != nil {

@@ -364,12 +364,12 @@ func TestParseTime(t *testing.T) {
 		if !rec.scan(s, text) {
 			t.Fatal(s.Err())
 		}
-		return parseTime(rec.get(fTime))
+		return ParseTime(rec.get(fTime))
 	}
 	for _, test := range tests {
 		ms, ok := parse(test.json)
 		if ok != !test.want.IsZero() || ok && ms != test.want.UnixMilli() {
-			t.Errorf("parseTime(%s) = %v, %v; want %v", test.json, time.UnixMilli(ms).UTC(), ok, test.want)
+			t.Errorf("ParseTime(%s) = %v, %v; want %v", test.json, time.UnixMilli(ms).UTC(), ok, test.want)
 		}
 	}
 	rng := rand.New(rand.NewPCG(3, 4))

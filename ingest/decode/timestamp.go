@@ -11,12 +11,12 @@ import (
 // before it.
 var earliest = time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 
-// parseTime reads a time in any of the forms that AWS logs have it in, as Unix
+// ParseTime reads a time in any of the forms that AWS logs have it in, as Unix
 // milliseconds: "2017-08-10 15:37:23.476" (UTC), RFC 3339 with or without
 // fraction and zone, zones without a colon; Unix seconds, milliseconds,
 // microseconds or nanoseconds, told apart by their size, as a number or a
 // string of digits.
-func parseTime(v jsonscan.Value) (ms int64, ok bool) {
+func ParseTime(v jsonscan.Value) (ms int64, ok bool) {
 	switch v.Kind {
 	case jsonscan.Number:
 		return parseEpoch(v.Raw)
