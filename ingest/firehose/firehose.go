@@ -158,6 +158,8 @@ type Source struct {
 	noted   *idSet    // malformed requests that have a dead letter
 	unzips  sync.Pool // *gzip.Reader
 	warn    rate.Sometimes
+
+	confirmations rate.Sometimes
 }
 
 var _ ingest.Source = (*Source)(nil)
@@ -179,6 +181,8 @@ func New(opts Options) (*Source, error) {
 		recent: newFlights(opts.CompletedIDs),
 		noted:  newIDSet(opts.CompletedIDs),
 		warn:   rate.Sometimes{Interval: 10 * time.Second},
+
+		confirmations: rate.Sometimes{First: 3, Interval: 10 * time.Second},
 	}
 	s.metrics = newMetrics(opts.Registerer, s)
 	return s, nil

@@ -51,16 +51,25 @@ func (s *Source) Handler(hand func(context.Context, *ingest.Delivery) error) htt
 		if id := r.Header.Get(headerRequestID); len(id) <= maxRequestID {
 			x.id = id
 		}
-		x.serve(r.Header.Get(headerAccessKey), x.firehose)
+		x.serve(x.allow(r.Header.Get(headerAccessKey)), x.firehose)
 	})
-	mux.HandleFunc(s.opts.EventsPath, func(w http.ResponseWriter, r *http.Request) {
+	events := func(w http.ResponseWriter, r *http.Request) {
 		x := exchange{s: s, w: w, r: r, hand: hand}
+		if r.Header.Get(headerRulesEngine) == confirmation {
+			x.serve(nil, x.confirm)
+			return
+		}
 		key := r.Header.Get(headerEventsKey)
 		if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && key == "" {
 			key = bearer
 		}
-		x.serve(key, x.events)
-	})
+		x.serve(x.allow(key), x.events)
+	}
+	mux.HandleFunc(s.opts.EventsPath, events)
+	// AWS IoT puts a slash behind the path when it asks for confirmation.
+	if !strings.HasSuffix(s.opts.EventsPath, "/") {
+		mux.HandleFunc(s.opts.EventsPath+"/{$}", events)
+	}
 	return mux
 }
 
@@ -73,10 +82,13 @@ type exchange struct {
 	id   string // request ID, to be echoed; "" when there is none
 }
 
-// serve lets the request in, has it delivered and answers it.
-func (x *exchange) serve(key string, deliver func() (string, *refusal)) {
+// serve has the request delivered, unless it is refused already, and answers it.
+func (x *exchange) serve(refused *refusal, deliver func() (string, *refusal)) {
 	s, start := x.s, time.Now()
-	refused := x.admit(key)
+	if x.r.Method != http.MethodPost {
+		x.w.Header().Set("Allow", http.MethodPost)
+		refused = &refusal{http.StatusMethodNotAllowed, resultMethod, fmt.Errorf("method %s is not POST", x.r.Method)}
+	}
 	result := ""
 	if refused == nil {
 		select {
@@ -101,11 +113,8 @@ func (x *exchange) serve(key string, deliver func() (string, *refusal)) {
 	x.answer(refused.status, refused.err.Error())
 }
 
-func (x *exchange) admit(key string) *refusal {
-	if x.r.Method != http.MethodPost {
-		x.w.Header().Set("Allow", http.MethodPost)
-		return &refusal{http.StatusMethodNotAllowed, resultMethod, fmt.Errorf("method %s is not POST", x.r.Method)}
-	}
+// allow refuses whoever does not know a key.
+func (x *exchange) allow(key string) *refusal {
 	if x.s.opts.Anonymous {
 		return nil
 	}

@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/tocsin-io/tocsin/ingest"
 )
@@ -529,6 +531,36 @@ func TestEvents(t *testing.T) {
 		if a := g.send(t, http.MethodPost, DefaultEventsPath, []byte("x"), header, "Bearer wrong"); a.status != want {
 			t.Errorf("%s: %+v", header, a)
 		}
+	}
+}
+
+// AWS IoT asks without a key whether it may send; the operator finds the answer
+// in the log, and only AWS's own URLs get there.
+func TestConfirmation(t *testing.T) {
+	core, logged := observer.New(zap.WarnLevel)
+	g := newRig(t, Options{Logger: zap.New(core)})
+	f := func(path, url string, status, lines int) {
+		t.Helper()
+		body := fmt.Sprintf(`{"arn":"arn:aws:iot:us-east-1:123456789012:ruledestination/http/x","confirmationToken":"t","enableUrl":%q,"messageType":"DestinationConfirmation"}`, url)
+		if a := g.send(t, http.MethodPost, path, []byte(body), headerRulesEngine, confirmation); a.status != status {
+			t.Errorf("%s, %s: %+v", path, url, a)
+		}
+		if n := logged.FilterField(zap.String("enable_url", url)).Len(); n != lines {
+			t.Errorf("%s: %d lines in the log, want %d", url, n, lines)
+		}
+	}
+	f(DefaultEventsPath, "https://iot.us-east-1.amazonaws.com/confirmdestination/abc", 200, 1)
+	f(DefaultEventsPath+"/?confirmationToken=t", "https://iot.cn-north-1.amazonaws.com.cn/confirmdestination/abc", 200, 1)
+	f(DefaultEventsPath, "https://iot.us-east-1.amazonaws.com.evil.example/confirmdestination/abc", 400, 0)
+	f(DefaultEventsPath, "https://evil.example/?iot.us-east-1.amazonaws.com/confirmdestination/abc", 400, 0)
+	f(DefaultEventsPath, "http://iot.us-east-1.amazonaws.com/confirmdestination/abc", 400, 0)
+	f(DefaultEventsPath, "https://user@iot.us-east-1.amazonaws.com/confirmdestination/abc", 400, 0)
+	f(DefaultEventsPath, "", 400, 0)
+	if a := g.send(t, http.MethodPost, DefaultEventsPath, []byte("{"), headerRulesEngine, confirmation); a.status != 400 {
+		t.Errorf("not JSON: %+v", a)
+	}
+	if len(g.taken) > 0 {
+		t.Errorf("published %q", g.data())
 	}
 }
 

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 const (
 	resultOK           = "ok"
 	resultDuplicate    = "duplicate"    // answered 200 from memory
+	resultConfirmation = "confirmation" // AWS IoT asks to confirm a destination
 	resultMethod       = "method"       // not POST
 	resultUnauthorized = "unauthorized" // no access key
 	resultForbidden    = "forbidden"    // wrong access key
@@ -19,7 +20,7 @@ const (
 )
 
 var results = [...]string{
-	resultOK, resultDuplicate, resultMethod, resultUnauthorized, resultForbidden, resultMalformed,
+	resultOK, resultDuplicate, resultConfirmation, resultMethod, resultUnauthorized, resultForbidden, resultMalformed,
 	resultTooLarge, resultSlow, resultAborted, resultOverloaded, resultAckTimeout, resultFailed,
 }
 
