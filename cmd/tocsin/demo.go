@@ -17,8 +17,8 @@ import (
 
 type demoCmd struct {
 	Devices  int           `default:"2000" help:"Devices in the fleet."`
-	Duration time.Duration `default:"30m" help:"Event time to play."`
-	Within   time.Duration `default:"25s" help:"Real time to play it in."`
+	Duration time.Duration `default:"20m" help:"Event time to play; the attacks need 10m."`
+	Within   time.Duration `default:"20s" help:"Real time to play it in, where the machine can."`
 	Seed     uint64        `default:"1" help:"The same seed gives the same fleet and the same attacks."`
 	Dir      string        `placeholder:"DIR" help:"Keep the data here; without it in a temporary directory that is removed at the end."`
 	Keep     bool          `help:"Leave everything running at the end, and print where it is."`
