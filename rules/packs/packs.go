@@ -4,7 +4,6 @@ package packs
 import (
 	"embed"
 	"io/fs"
-	"strings"
 
 	"github.com/tocsin-io/tocsin/rules"
 )
@@ -13,15 +12,22 @@ import (
 var files embed.FS
 
 // Sources returns the rule files, in sorted order, named "builtin/" and their
-// path. Test files are left out.
+// path.
 func Sources() ([]rules.Source, error) {
+	return read(func(name string) bool { return !rules.IsTestFile(name) })
+}
+
+// TestSources returns the test files of the packs, named like Sources.
+func TestSources() ([]rules.Source, error) { return read(rules.IsTestFile) }
+
+func read(wanted func(name string) bool) ([]rules.Source, error) {
 	names, err := fs.Glob(files, "*/*.yml")
 	if err != nil {
 		return nil, err
 	}
 	sources := make([]rules.Source, 0, len(names))
 	for _, name := range names {
-		if strings.HasSuffix(name, ".test.yml") {
+		if !wanted(name) {
 			continue
 		}
 		data, err := files.ReadFile(name)
