@@ -26,7 +26,7 @@ func TestDetections(t *testing.T) {
 		"keyword number":    {"s: [4624]\ncondition: s", []string{`{"id":4624}`, `{"id":"x46241"}`}, []string{`{"id":462}`}},
 		"keywords all":      {"s: {'|all': [foo, bar]}\ncondition: s", []string{`bar foo`}, []string{`foo`, `bar`}},
 		"keyword regex":     {"s: {'|re': 'fo+ba?r'}\ncondition: s", []string{`xfooobr`}, []string{`FOBAR`, `fbar`}},
-		"keyword escapes":   {"s: ['C:\\Windows', 'say \"hi\"']\ncondition: s", []string{`{"p":"C:\\Windows\\x"}`, `{"p":"say \"hi\""}`, `C:\windows`}, []string{`{"p":"C:/Windows"}`}},
+		"keyword escapes":   {"s: ['C:\\Windows', 'say \"hi\"']\ncondition: s", []string{`{"p":"C:\\Windows\\x"}`, `{"p":"say \"hi\""}`, `C:\windows`, `{"broken C:\windows`}, []string{`{"p":"C:/Windows"}`}},
 		"keyword non-ASCII": {"s: [ÄRGER]\ncondition: s", []string{`{"p":"ärger"}`, `{"p":"\u00e4rger"}`}, []string{`{"p":"arger"}`}},
 		"maps and keywords": {"s: [{a: 1}, word]\ncondition: s", []string{`{"a":1}`, `a word`}, []string{`{"a":2}`}},
 

@@ -26,29 +26,35 @@ func (m *Matcher) extract(v *view, ev *schemas.Event) {
 		}
 		m.record(e.slot, kind, text)
 	}
-	if v.keywords >= 0 {
-		m.extractKeywords(v.keywords, ev.Message)
-	}
-	if v.trie == nil {
-		return
-	}
 	m.message = ev.Message
-	m.scanner.Reset(ev.Message)
-	m.walk(v.trie, 0)
+	if v.trie != nil {
+		m.scanner.Reset(ev.Message)
+		m.walk(v.trie, 0)
+	}
+	if v.keywords >= 0 {
+		m.extractKeywords(v)
+	}
 }
 
-// extractKeywords: keywords see the message as it is, and, if it is JSON with
-// escapes, also the text that these stand for, so that C:\Windows is found in
-// "C:\\Windows".
-func (m *Matcher) extractKeywords(slot int32, message []byte) {
-	m.record(slot, valString, message)
-	text := bytes.TrimLeft(message, " \t\r\n")
+// extractKeywords: keywords see the text of the message. If it is JSON, its
+// escapes are replaced by what they stand for, so that C:\Windows is found in
+// "C:\\Windows"; if it only begins like JSON, they also see it as it is.
+func (m *Matcher) extractKeywords(v *view) {
+	text := bytes.TrimLeft(m.message, " \t\r\n")
 	if len(text) == 0 || text[0] != '{' && text[0] != '[' && text[0] != '"' || bytes.IndexByte(text, '\\') < 0 {
+		m.record(v.keywords, valString, m.message)
 		return
 	}
+	if v.trie == nil {
+		m.scanner.Reset(m.message)
+		m.scanner.Value()
+	}
+	if m.scanner.Failed() {
+		m.record(v.keywords, valString, m.message)
+	}
 	at := len(m.arena)
-	m.arena = jsonscan.Unescape(m.arena, message)
-	m.record(slot, valString, m.arena[at:len(m.arena):len(m.arena)])
+	m.arena = jsonscan.Unescape(m.arena, m.message)
+	m.record(v.keywords, valString, m.arena[at:len(m.arena):len(m.arena)])
 }
 
 // walk takes the next value of the message, whose path is that of the node.

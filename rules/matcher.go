@@ -100,7 +100,7 @@ func (m *Matcher) match(v *view, ev *schemas.Event) []int32 {
 	}
 	m.extract(v, ev)
 	for _, slot := range m.touched {
-		if f := &v.fields[slot]; f.equal != nil || f.automaton != nil {
+		if f := &v.fields[slot]; f.equal != nil || f.grams != nil || f.automaton != nil {
 			m.scan(v, f, slot)
 		}
 	}
@@ -167,6 +167,9 @@ func (m *Matcher) scan(v *view, f *viewField, slot int32) {
 			if m.values[i].kind == valNumber && oddNumber(text) {
 				m.scanNumber(v, t, text)
 			}
+		}
+		if f.grams != nil {
+			f.grams.scan(text, m, v)
 		}
 		if a := f.automaton; a != nil {
 			a.scan(text, m.seen[f.stamps:f.stamps+len(a.outputs)], m.epoch, m, v)

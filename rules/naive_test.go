@@ -360,9 +360,6 @@ func (r *naiveRule) matches(e *naiveEvent) bool {
 	return r.eval(func(name string) bool {
 		for _, word := range r.keywords[name] {
 			re := sigmaRegexp(word, true, true, true)
-			if re.MatchString(e.raw) {
-				return true
-			}
 			if re.MatchString(resolveEscapes(e.raw)) {
 				return true
 			}

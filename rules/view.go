@@ -21,6 +21,7 @@ type view struct {
 type viewField struct {
 	id        FieldID
 	equal     *equalTable
+	grams     *gramIndex
 	automaton *automaton
 	stamps    int // first of the automaton's in Matcher.seen
 }
@@ -153,8 +154,10 @@ func (b *viewBuilder) finish() {
 		if len(t.equal) > 0 {
 			f.equal = newEqualTable(t.equal, t.equalHits)
 		}
-		if len(t.parts) > 0 {
-			f.automaton = newAutomaton(t.parts)
+		grams, rest := newGramIndex(t.parts)
+		f.grams = grams
+		if len(rest) > 0 {
+			f.automaton = newAutomaton(rest)
 			f.stamps = v.stamps
 			v.stamps += len(f.automaton.outputs)
 		}
