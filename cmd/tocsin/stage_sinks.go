@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/internal/config"
 	"github.com/tocsin-io/tocsin/schemas"
@@ -73,7 +77,8 @@ func (a *app) migrator(conn *clickhouse.Conn) *clickhouse.Migrator {
 }
 
 // startClickHouse migrates the database and starts a sink for each table, each
-// with a consumer group of its own.
+// with a consumer group of its own. A server that is away holds up these sinks
+// and nothing else: they begin when it has been reached.
 func (s *sinkStarter) startClickHouse(ctx context.Context) error {
 	c := &s.cfg.ClickHouse
 	s.clickhouse, s.database = c.URL, c.Database
@@ -83,14 +88,21 @@ func (s *sinkStarter) startClickHouse(ctx context.Context) error {
 	}
 	s.life.PushClose("clickhouse connections", conn.Close)
 	s.store = conn
-	if _, err := s.migrator(conn).Up(ctx); err != nil {
-		return fmt.Errorf("%w\nIs ClickHouse at %s? Set clickhouse.url or TOCSIN_CLICKHOUSE_URL, or try: tocsin run --embedded ./tocsin-data", err, c.URL)
-	}
-	version, err := conn.ServerVersion()
-	if err != nil {
+	migrated := make(chan struct{})
+	first, cancel := context.WithTimeout(ctx, firstMigration)
+	err = s.migrate(first, conn)
+	cancel()
+	switch {
+	case err == nil:
+		close(migrated)
+		if version, err := conn.ServerVersion(); err == nil {
+			s.engine = "ClickHouse " + version.Version.String()
+		}
+	case ctx.Err() != nil || errors.Is(err, clickhouse.ErrChanged) || errors.Is(err, clickhouse.ErrNewer):
 		return err
+	default:
+		s.migrateLater(conn, migrated, err)
 	}
-	s.engine = "ClickHouse " + version.Version.String()
 	for _, table := range []struct {
 		name, topic string
 		open        func(clickhouse.SinkOptions) *clickhouse.Sink
@@ -107,9 +119,47 @@ func (s *sinkStarter) startClickHouse(ctx context.Context) error {
 			Name:            table.name, Metrics: s.metrics, Status: status, Logger: s.log.Named(table.name),
 		})
 		group := s.cfg.Sinks.ClickHouse.GroupID + strings.TrimPrefix(table.name, "clickhouse")
-		s.run(sink, table.name, table.topic, group, status)
+		s.run(sink, table.name, table.topic, group, status, migrated)
 	}
 	return nil
+}
+
+// firstMigration is how long the start waits for ClickHouse.
+const firstMigration = 10 * time.Second
+
+func (s *sinkStarter) migrate(ctx context.Context, conn *clickhouse.Conn) error {
+	_, err := s.migrator(conn).Up(ctx)
+	return err
+}
+
+// migrateLater tries until ClickHouse can be reached, then closes migrated.
+func (s *sinkStarter) migrateLater(conn *clickhouse.Conn, migrated chan struct{}, why error) {
+	s.checks.Add("clickhouse tables", func(context.Context) error {
+		select {
+		case <-migrated:
+			return nil
+		default:
+			return errors.New("not up to date: ClickHouse cannot be reached")
+		}
+	})
+	s.life.Go("migrations", false, func(ctx context.Context) error {
+		for {
+			s.log.Warn("ClickHouse cannot be reached; its sinks wait. Set clickhouse.url or TOCSIN_CLICKHOUSE_URL",
+				zap.String("url", s.clickhouse), zap.Error(why))
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(firstMigration / 2):
+			}
+			if why = s.migrate(ctx, conn); why == nil {
+				close(migrated)
+				return nil
+			}
+			if errors.Is(why, clickhouse.ErrChanged) || errors.Is(why, clickhouse.ErrNewer) {
+				return why
+			}
+		}
+	})
 }
 
 func (s *sinkStarter) startWebhook(name string) error {
@@ -143,16 +193,26 @@ func (s *sinkStarter) startWebhook(name string) error {
 	if err != nil {
 		return &exitError{code: exitConfig, err: err}
 	}
-	s.run(sink, integration, schemas.TopicDetections, "tocsin-"+integration, status)
+	ready := make(chan struct{})
+	close(ready)
+	s.run(sink, integration, schemas.TopicDetections, "tocsin-"+integration, status, ready)
 	return nil
 }
 
-func (s *sinkStarter) run(sink sinks.Sink, name, topic, group string, status *sinks.Status) {
+// run feeds a sink from its topic, once ready is closed.
+func (s *sinkStarter) run(sink sinks.Sink, name, topic, group string, status *sinks.Status, ready <-chan struct{}) {
 	runner := sinks.NewRunner(sink, sinks.Options{
 		Name: name, Topic: topic, GroupID: group, Client: s.client, DeadLetters: s.dead,
 		Metrics: s.metrics, Registerer: s.app.metrics, Logger: s.log.Named(name),
 	})
-	s.life.Go("sink "+name, true, runner.Run)
+	s.life.Go("sink "+name, true, func(ctx context.Context) error {
+		select {
+		case <-ready:
+			return runner.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	s.checks.Add("sink "+name, func(context.Context) error { return status.Err() })
 }
 
