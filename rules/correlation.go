@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -483,8 +482,4 @@ func combinations(n, k int, f func([]int) bool) bool {
 			steps[j] = steps[j-1] + 1
 		}
 	}
-}
-
-func (b Bound) text() string {
-	return b.Op.String() + " " + strconv.FormatFloat(b.Value, 'g', -1, 64)
 }

@@ -55,8 +55,8 @@ func isEnvelopeField(name string) bool {
 	return strings.HasPrefix(name, envelopePrefix) && slices.Contains(envelopeFields, name)
 }
 
-// appendTo appends the field's value; ok is false where it is absent. Values
-// that ev holds are returned as they are, without a copy.
+// value returns the field's text, empty where it is absent, and whether it is a
+// number. What ev does not hold as text is appended to buf.
 func (f envelopeField) value(ev *schemas.Event, buf []byte) (text, grown []byte, number bool) {
 	switch f {
 	case envDevice:

@@ -110,7 +110,7 @@ func opOf(op Operator) *Operator { return &op }
 
 var comparisons = map[string]*Operator{"gt": opOf(GT), "gte": opOf(GTE), "lt": opOf(LT), "lte": opOf(LTE)}
 
-// applyModifiers runs one value through the chain.
+// apply runs one value through the chain.
 func (m modifiers) apply(v operand, opts *Options) (operand, error) {
 	for _, name := range m.chain {
 		var err error

@@ -1,6 +1,3 @@
-// Package rules reads Sigma rules (https://sigmahq.io), compiles all of them
-// together and matches events against them. It needs neither Kafka nor
-// ClickHouse.
 package rules
 
 import "time"
