@@ -178,11 +178,11 @@ const (
 
 // Kinesis is one data stream.
 type Kinesis struct {
-	Stream        string   `yaml:"stream"` // name or ARN
-	Region        string   `yaml:"region"`
-	Endpoint      string   `yaml:"endpoint"` // "" for AWS's
-	Start         string   `yaml:"start"`    // latest, trim_horizon or a time in RFC 3339
-	CheckpointDir string   `yaml:"checkpoint_dir"` // "" keeps checkpoints in Kafka
+	Stream        string `yaml:"stream"` // name or ARN
+	Region        string `yaml:"region"`
+	Endpoint      string `yaml:"endpoint"`       // "" for AWS's
+	Start         string `yaml:"start"`          // latest, trim_horizon or a time in RFC 3339
+	CheckpointDir string `yaml:"checkpoint_dir"` // "" keeps checkpoints in Kafka
 	// Worker of Workers takes every Workers-th shard by a hash of its ID, so that
 	// several processes share a stream. Worker counts from 0.
 	Worker       int      `yaml:"worker"`
@@ -249,7 +249,7 @@ type Webhook struct {
 	Concurrency     int `yaml:"concurrency"`
 }
 
-// Sigma's levels, from the least to the most severe.
+// Levels are Sigma's, from the least to the most severe.
 var Levels = []string{"informational", "low", "medium", "high", "critical"}
 
 // Activities of a detection that a webhook may be told of.

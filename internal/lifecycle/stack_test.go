@@ -93,13 +93,12 @@ func TestWait(t *testing.T) {
 			s.Go("part", must, run)
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			err := s.Wait(ctx)
-			if got := ""; err != nil {
-				if got = err.Error(); got != want {
-					t.Errorf("got %q, want %q", got, want)
-				}
-			} else if want != "" {
-				t.Errorf("no error, want %q", want)
+			got := ""
+			if err := s.Wait(ctx); err != nil {
+				got = err.Error()
+			}
+			if got != want {
+				t.Errorf("got %q, want %q", got, want)
 			}
 			if err := s.Stop(time.Second); err != nil {
 				t.Errorf("a failure is reported once, got %v from Stop", err)

@@ -78,7 +78,7 @@ func (e *fakeEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	answer, _ := json.Marshal(map[string]any{"requestId": id, "timestamp": time.Now().UnixMilli()})
-	w.Write(answer)
+	_, _ = w.Write(answer)
 }
 
 func (e *fakeEndpoint) inflate(b []byte) []byte {

@@ -134,7 +134,8 @@ func TestListen(t *testing.T) {
 	if err := stop(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if _, err := http.Get("http://" + addr.String() + "/livez"); err == nil {
+	if resp, err := http.Get("http://" + addr.String() + "/livez"); err == nil {
+		resp.Body.Close()
 		t.Error("still listening")
 	}
 }
