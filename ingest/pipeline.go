@@ -180,7 +180,7 @@ func (p *Pipeline) Run(ctx context.Context, sources ...Source) error {
 			select {
 			case err := <-ended:
 				running--
-				if err != nil && !(reading.Err() != nil && errors.Is(err, context.Canceled)) {
+				if err != nil && (reading.Err() == nil || !errors.Is(err, context.Canceled)) {
 					errs = append(errs, err)
 					p.log.Error("source failed; stopping", zap.Error(err))
 					stopReading()

@@ -3,6 +3,7 @@ package file
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 
 	"github.com/tocsin-io/tocsin/schemas"
@@ -53,7 +54,7 @@ func (c *chunker) next() (chunk, error) {
 		}
 		c.fill(want)
 		b := c.buf[c.start:c.end]
-		if c.err == io.EOF && len(b) <= c.size && c.maxLines == 0 {
+		if errors.Is(c.err, io.EOF) && len(b) <= c.size && c.maxLines == 0 {
 			return c.take(len(b)), c.err
 		}
 		if n := c.boundary(b); n > 0 {

@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ func chunks(t *testing.T, c *chunker) []chunk {
 		if len(ck.data) > 0 {
 			all = append(all, ck)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		if err != nil {
@@ -92,7 +93,7 @@ func TestChunkerIdle(t *testing.T) {
 	if ck, err := c.next(); string(ck.data) != "three\n" {
 		t.Errorf("%q, %v", ck.data, err)
 	}
-	if ck, err := c.next(); len(ck.data) > 0 || err != io.EOF {
+	if ck, err := c.next(); len(ck.data) > 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("%q, %v", ck.data, err)
 	}
 }
@@ -104,7 +105,7 @@ func TestChunkerError(t *testing.T) {
 		ck, err := c.next()
 		got = append(got, string(ck.data))
 		if err != nil {
-			if err != io.ErrUnexpectedEOF {
+			if !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Error(err)
 			}
 			break

@@ -3,6 +3,7 @@ package file
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -83,7 +84,7 @@ func (r *reading) file(ctx context.Context, in input) error {
 			}
 			r.progress.report(false)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -211,146 +212,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// pace keeps the rates, over the whole Run.
-type pace struct {
-	lines, bytes float64   // per second; 0: no limit
-	next         time.Time // when the next chunk is due
-}
-
-// chunkLines is how many lines make a twentieth of a second, so that a slow
-// rate is an even one.
-func (p *pace) chunkLines() int { return max(int(p.lines/20), min(int(p.lines), 1)) }
-
-// chunkBytes is the same for bytes.
-func (p *pace) chunkBytes(most int) int {
-	if p.bytes > 0 {
-		return max(min(most, int(p.bytes/20)), 1)
-	}
-	return most
-}
-
-func (p *pace) wait(ctx context.Context, data []byte) error {
-	var cost float64
-	if p.lines > 0 {
-		cost = float64(max(bytes.Count(data, []byte{'\n'}), 1)) / p.lines
-	}
-	if p.bytes > 0 {
-		cost = max(cost, float64(len(data))/p.bytes)
-	}
-	if cost == 0 {
-		return ctx.Err()
-	}
-	now := time.Now()
-	// Time in which nothing could be delivered is not made up for.
-	if p.next.Before(now) {
-		p.next = now
-	}
-	due := p.next
-	p.next = due.Add(time.Duration(cost * float64(time.Second)))
-	return sleep(ctx, due.Sub(now))
-}
-
-// counted reports what is read to the progress.
-type counted struct {
-	r io.Reader
-	p *progress
-}
-
-func (c *counted) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.p.done += int64(n)
-	return n, err
-}
-
-// progress is used by the goroutine of Run only.
-type progress struct {
-	call        func(done, total int64)
-	done, total int64
-	last        time.Time
-}
-
-func newProgress(call func(done, total int64), inputs []input) *progress {
-	p := &progress{call: call}
-	for _, in := range inputs {
-		if in.size < 0 {
-			p.total = -1
-			break
-		}
-		p.total += in.size
-	}
-	return p
-}
-
-func (p *progress) report(end bool) {
-	if p.call == nil || !end && time.Since(p.last) < progressInterval {
-		return
-	}
-	p.last = time.Now()
-	p.call(p.done, p.total)
-}
-
-// interruptible gives up on a read when ctx ends.
-type interruptible struct {
-	ctx    context.Context
-	chunks chan []byte
-	rest   []byte
-	err    error // set before chunks is closed
-}
-
-func newInterruptible(ctx context.Context, r io.Reader) *interruptible {
-	i := &interruptible{ctx: ctx, chunks: make(chan []byte)}
-	go func() {
-		defer close(i.chunks)
-		for {
-			b := make([]byte, 64<<10)
-			n, err := r.Read(b)
-			if n > 0 {
-				select {
-				case i.chunks <- b[:n]:
-				case <-ctx.Done():
-					return
-				}
-			}
-			if err != nil {
-				i.err = err
-				return
-			}
-		}
-	}()
-	return i
-}
-
-// idle reports whether a Read would wait now, as far as is known.
-func (i *interruptible) idle() bool {
-	if len(i.rest) > 0 {
-		return false
-	}
-	select {
-	case i.rest = <-i.chunks:
-		return false // at the end too, where nothing waits
-	default:
-		return true
-	}
-}
-
-func (i *interruptible) Read(b []byte) (int, error) {
-	if len(i.rest) == 0 {
-		select {
-		case chunk, ok := <-i.chunks:
-			if !ok {
-				if i.err == nil {
-					return 0, i.ctx.Err()
-				}
-				return 0, i.err
-			}
-			i.rest = chunk
-		case <-i.ctx.Done():
-			return 0, i.ctx.Err()
-		}
-	}
-	n := copy(b, i.rest)
-	i.rest = i.rest[n:]
-	return n, nil
 }

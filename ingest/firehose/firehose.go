@@ -229,6 +229,8 @@ func (s *Source) Run(ctx context.Context, hand func(context.Context, *ingest.Del
 		cut()
 		_ = server.Close() // the connections' errors mean nothing any more
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("firehose source: %w", err)
+	}
 	return nil
 }

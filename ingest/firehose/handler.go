@@ -118,10 +118,10 @@ func (x *exchange) allow(key string) *refusal {
 	if x.s.opts.Anonymous {
 		return nil
 	}
-	switch err := x.s.keys.check(key); err {
-	case nil:
+	switch err := x.s.keys.check(key); {
+	case err == nil:
 		return nil
-	case errKeyMissing:
+	case errors.Is(err, errKeyMissing):
 		return &refusal{http.StatusUnauthorized, resultUnauthorized, err}
 	default:
 		return &refusal{http.StatusForbidden, resultForbidden, err}

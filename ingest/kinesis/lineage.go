@@ -48,7 +48,7 @@ func newLineage(s *Source, points map[string]Checkpoint, shards []types.Shard) *
 			continue
 		}
 		l.begun[id] = true
-		cp := Checkpoint{}
+		var cp Checkpoint
 		switch s.opts.Start {
 		case StartLatest:
 			// What is closed holds nothing that is new.
