@@ -7,6 +7,7 @@ import (
 // parsedFilter is a Sigma filter: a condition that is added to other rules.
 type parsedFilter struct {
 	*reporter
+	node      *yaml.Node // the document
 	logSource LogSource
 	any       bool
 	refs      []*yaml.Node
@@ -15,7 +16,7 @@ type parsedFilter struct {
 }
 
 func (p *parser) filter(d document) *parsedFilter {
-	f := &parsedFilter{reporter: d.reporter}
+	f := &parsedFilter{reporter: d.reporter, node: d.root}
 	f.logSource = parseLogSource(d, false)
 	n := member(d.root, "filter")
 	if n.Kind != yaml.MappingNode {
