@@ -19,10 +19,16 @@ type DetectionID [16]byte
 // String returns the ID as 32 lower-case hex digits.
 func (id DetectionID) String() string { return hex.EncodeToString(id[:]) }
 
-func episodeID(rule string, group string, opener schemas.EventID) DetectionID {
+// episodeID is the ID of the nth episode that opener opens, from 0. There is a
+// second one only where a late event cuts an episode in two behind the event that
+// opened it: the earlier part keeps the ID.
+func episodeID(rule string, group string, opener schemas.EventID, n int) DetectionID {
 	h := sha256.New()
 	fmt.Fprintf(h, "%d:%s%d:%s", len(rule), rule, len(group), group)
 	h.Write(opener[:])
+	if n > 0 {
+		fmt.Fprintf(h, "/%d", n)
+	}
 	return DetectionID(h.Sum(nil)[:16])
 }
 
@@ -173,10 +179,14 @@ func (g *group) join(w *Windows, t0, t1 int64, opener entry) *episode {
 // open begins an episode. One that was retracted and turns out right after all
 // comes back, so that its revisions go on.
 func (g *group) open(w *Windows, t0, t1 int64, opener entry) *episode {
-	id := episodeID(g.rule.c.ID, g.key, opener.id)
-	ep := &episode{id: id}
-	for _, old := range g.episodes {
-		if old.id == id && !old.active() {
+	ep := new(episode)
+	for n := 0; ; n++ {
+		ep.id = episodeID(g.rule.c.ID, g.key, opener.id, n)
+		old := g.byID(ep.id)
+		if old == nil {
+			break
+		}
+		if !old.active() {
 			ep.revision = old.revision
 			old.release(w)
 			g.episodes = slices.DeleteFunc(g.episodes, func(x *episode) bool { return x == old })
@@ -198,6 +208,15 @@ func (g *group) open(w *Windows, t0, t1 int64, opener entry) *episode {
 		w.report(g, ep, EpisodeOpened)
 	}
 	return ep
+}
+
+func (g *group) byID(id DetectionID) *episode {
+	for _, ep := range g.episodes {
+		if ep.id == id {
+			return ep
+		}
+	}
+	return nil
 }
 
 func (g *group) sortEpisodes() {
