@@ -33,6 +33,7 @@ type fleet struct {
 	kinesis *kinesis.Client
 	logs    *logs.Client
 	stream  string
+	group   string
 	written []string // the trace IDs of the lines
 }
 
@@ -46,7 +47,9 @@ func newFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, kinesis: client, stream: "fleet"}
+	// moto is shared, also with an earlier run of the same test.
+	name := fmt.Sprintf("fleet-%d", time.Now().UnixNano())
+	f := &fleet{t: t, kinesis: client, stream: name, group: "AWSIotLogsV2-" + name}
 	f.logs = logs.New(logs.Options{Region: "eu-west-1", BaseEndpoint: &endpoint, Credentials: creds, RetryMaxAttempts: 1})
 	ctx := t.Context()
 	check := func(what string, err error) {
@@ -58,12 +61,12 @@ func newFleet(t *testing.T) *fleet {
 	_, err = client.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: &f.stream, ShardCount: aws.Int32(1)})
 	check("create stream", err)
 	arn := f.describe()
-	_, err = f.logs.CreateLogGroup(ctx, &logs.CreateLogGroupInput{LogGroupName: aws.String("AWSIotLogsV2")})
+	_, err = f.logs.CreateLogGroup(ctx, &logs.CreateLogGroupInput{LogGroupName: &f.group})
 	check("create log group", err)
-	_, err = f.logs.CreateLogStream(ctx, &logs.CreateLogStreamInput{LogGroupName: aws.String("AWSIotLogsV2"), LogStreamName: aws.String("s")})
+	_, err = f.logs.CreateLogStream(ctx, &logs.CreateLogStreamInput{LogGroupName: &f.group, LogStreamName: aws.String("s")})
 	check("create log stream", err)
 	_, err = f.logs.PutSubscriptionFilter(ctx, &logs.PutSubscriptionFilterInput{
-		LogGroupName: aws.String("AWSIotLogsV2"), FilterName: aws.String("all"), FilterPattern: aws.String(""),
+		LogGroupName: &f.group, FilterName: aws.String("all"), FilterPattern: aws.String(""),
 		DestinationArn: &arn, RoleArn: aws.String("arn:aws:iam::123456789012:role/logs"), Distribution: logstypes.DistributionRandom,
 	})
 	check("put subscription filter", err)
@@ -103,7 +106,7 @@ func (f *fleet) write(n int) {
 		}
 		n -= len(events)
 		_, err := f.logs.PutLogEvents(f.t.Context(), &logs.PutLogEventsInput{
-			LogGroupName: aws.String("AWSIotLogsV2"), LogStreamName: aws.String("s"), LogEvents: events,
+			LogGroupName: &f.group, LogStreamName: aws.String("s"), LogEvents: events,
 		})
 		if err != nil {
 			f.t.Fatal(err)
