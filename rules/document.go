@@ -56,8 +56,21 @@ func readDocuments(src Source, limits *Limits, diags *Diagnostics) []document {
 		})
 		return nil
 	}
+	chunks := splitDocuments(src.Data)
+	if len(chunks) > limits.Documents {
+		*diags = append(*diags, Diagnostic{
+			File:    src.Name,
+			Message: fmt.Sprintf("file of %d documents", len(chunks)),
+			Hint:    fmt.Sprintf("the limit is %d; split it", limits.Documents),
+		})
+		return nil
+	}
 	var docs []document
-	for _, chunk := range splitDocuments(src.Data) {
+	before := len(*diags)
+	for _, chunk := range chunks {
+		if len(*diags)-before > limits.Diagnostics {
+			break // Compile says that there are more
+		}
 		r := &reporter{file: src.Name, offset: chunk.line, diags: diags}
 		root, err := parseYAML(chunk.data, limits)
 		switch {

@@ -28,6 +28,7 @@ func TestHostileRules(t *testing.T) {
 		"alias of itself":  {"a: &a [*a]", "anchor 'a' value contains itself|may not contain itself"},
 		"depth":            {"a: " + strings.Repeat("[", 10_000), "exceeded|depth|nested"},
 		"size":             {strings.Repeat("#", 9<<20), "the limit is 8388608 bytes"},
+		"documents":        {strings.Repeat("---\n", 1_000_000), "file of 1000000 documents"},
 		"parentheses":      {ruleWith("r", "s: {f: 1}\ncondition: "+strings.Repeat("(", 5000)+"s"+strings.Repeat(")", 5000)), "nested more than 100 deep"},
 		"nots":             {ruleWith("r", "s: {f: 1}\ncondition: "+strings.Repeat("not ", 4000)+"s"), "nested more than 100 deep"},
 		"long condition":   {ruleWith("r", "s: {f: 1}\ncondition: s"+strings.Repeat(" and s", 5000)), "condition of"},

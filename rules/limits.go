@@ -6,6 +6,7 @@ import "time"
 // instead of using up memory or time. A field that is zero takes the default.
 type Limits struct {
 	FileBytes         int           // one source; default 8 MiB
+	Documents         int           // of one source; default 20,000
 	YAMLNodes         int           // one document, aliases expanded; default 200,000
 	YAMLDepth         int           // default 64
 	ConditionBytes    int           // default 16 KiB
@@ -29,6 +30,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	def(&l.FileBytes, 8<<20)
+	def(&l.Documents, 20_000)
 	def(&l.YAMLNodes, 200_000)
 	def(&l.YAMLDepth, 64)
 	def(&l.ConditionBytes, 16<<10)
