@@ -12,20 +12,53 @@ func (g *group) coverWindows(w *Windows, at int) {
 	}
 	r := g.rule
 	t := g.entries[at].time
-	if g.live != nil {
-		if at >= g.tail {
-			g.live.add(&g.entries[at], g.value(at))
+	if g.live != nil && at >= g.tail {
+		g.live.add(&g.entries[at], g.value(at))
+	}
+	i, end := g.first(t-r.span), g.first(t+r.span+1)
+	if end-i < r.least {
+		return
+	}
+	var from, to int
+	if r.c.Type == rules.EventCount {
+		from, to = g.countWindows(i, at)
+	} else {
+		from, to = g.measureWindows(i, at)
+	}
+	if from >= 0 {
+		// They all contain the new entry, so they are one piece.
+		g.cover(w, from, to, g.entries[at])
+	}
+}
+
+// countWindows looks at the windows that begin with the entries from i to at,
+// all of which contain entry at, and returns the first and the last entry of
+// those that hold; from is negative when none does.
+func (g *group) countWindows(i, at int) (from, to int) {
+	from = -1
+	for j := at; i <= at; i++ {
+		end := g.entries[i].time + g.rule.span
+		for j < len(g.entries) && g.entries[j].time <= end {
+			j++
+		}
+		if g.rule.c.Condition.Holds(float64(j - i)) {
+			if from < 0 {
+				from = i
+			}
+			to = j - 1
 		}
 	}
-	// Two pointers: every window [i, j) that begins within a timespan before the
-	// new entry contains it.
-	i := g.first(t - r.span)
-	j := i
-	m := r.scratch
+	return from, to
+}
+
+// measureWindows is countWindows for conditions that depend on which events are
+// in a window. A second pointer adds entries as the windows move.
+func (g *group) measureWindows(i, at int) (from, to int) {
+	from = -1
+	m := g.rule.scratch
 	m.reset()
-	from, to := -1, -1
-	for ; i <= at; i++ {
-		end := g.entries[i].time + r.span
+	for j := i; i <= at; i++ {
+		end := g.entries[i].time + g.rule.span
 		for j < len(g.entries) && g.entries[j].time <= end {
 			m.add(&g.entries[j], g.value(j))
 			j++
@@ -38,10 +71,7 @@ func (g *group) coverWindows(w *Windows, at int) {
 		}
 		m.remove(&g.entries[i], g.value(i))
 	}
-	if from >= 0 {
-		// They all contain the new entry, so they are one piece.
-		g.cover(w, from, to, g.entries[at])
-	}
+	return from, to
 }
 
 // coverTail is coverWindows for an entry that is the last one: of the windows

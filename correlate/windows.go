@@ -99,6 +99,7 @@ type windowRule struct {
 	// begins tells the steps whose events windows begin with; nil for all.
 	begins  []bool
 	valued  bool  // entries have values
+	least   int   // a window with fewer entries satisfies nothing
 	slack   int64 // satisfied windows no further apart are one episode
 	groups  map[string]*group
 	scratch *measure
@@ -151,8 +152,32 @@ func (w *Windows) newRule(c *rules.Correlation, index int32) *windowRule {
 			}
 		}
 	}
+	r.least = least(c)
 	r.scratch = r.newMeasure()
 	return r
+}
+
+// least returns how many entries a window must have before its condition can be
+// true, for conditions that hold at once.
+func least(c *rules.Correlation) int {
+	switch c.Type {
+	case rules.EventCount, rules.ValueCount:
+		n := 1.0
+		for _, b := range c.Condition.Bounds {
+			switch b.Op {
+			case rules.GT:
+				n = max(n, math.Floor(b.Value)+1)
+			case rules.GTE:
+				n = max(n, math.Ceil(b.Value))
+			}
+		}
+		return int(min(n, math.MaxInt32))
+	case rules.Temporal, rules.TemporalOrdered:
+		if c.Expr == nil {
+			return len(c.Steps)
+		}
+	}
+	return 1
 }
 
 // growing reports whether a condition that is true stays true as the value
