@@ -13,12 +13,7 @@ import (
 
 // emitter turns what a worker found into records of tocsin.detections, and
 // episodes that other correlations refer to into matches.
-type emitter struct {
-	w *worker
-	// nested are matches for correlations of this worker, held until Drain has
-	// returned: the windows must not change under it.
-	nested []Match
-}
+type emitter struct{ w *worker }
 
 func newEmitter(w *worker) *emitter { return &emitter{w: w} }
 
@@ -32,6 +27,7 @@ func (e *emitter) episode(ctx context.Context, ep *Episode) {
 		return
 	}
 	f := episodeFinding(c, ep)
+	f.revision = revision(e.w.next, ep.Kind)
 	e.send(ctx, &f)
 }
 
@@ -59,10 +55,13 @@ func (e *emitter) send(ctx context.Context, f *findingOf) {
 // refer feeds an opened episode to the correlations that refer to it.
 func (e *emitter) refer(ctx context.Context, ep *Episode) {
 	w := e.w
-	for _, m := range w.windows.OuterMatches(ep) {
+	matches := w.windows.outerMatches(ep)
+	for i := range matches {
+		m := &matches[i]
 		outer := w.set.Correlations[m.Correlation]
-		if outer.Local == (w.key.topic == schemas.TopicEvents) && outer.Local {
-			e.nested = append(e.nested, m)
+		if outer.Local {
+			// Its windows are here, a level above those that are being drained.
+			w.windows.add(m)
 			continue
 		}
 		var enc schemas.MatchBatchEncoder
@@ -70,20 +69,16 @@ func (e *emitter) refer(ctx context.Context, ep *Episode) {
 			Offset: w.next, Correlation: outer.Hash, Step: uint32(m.Step), Time: m.Time,
 			ID: m.ID, Group: m.Group, Evidence: m.Evidence,
 		})
-		// maxSources stands for "no source partition": a result must neither hold
-		// the watermark back nor be fenced against the matches of an input.
-		value := enc.AppendTo(nil, maxSources, 0, true)
+		value := enc.AppendTo(nil, noSource, 0, true)
 		w.out.send(ctx, schemas.TopicMatches, matchPartition(outer.Hash, m.Group, w.c.matches), kafka.Record{Value: value})
 	}
 }
 
-// feed adds the matches that refer held back, and reports whether there were any.
-func (e *emitter) feed() bool {
-	for i := range e.nested {
-		e.w.windows.Add(&e.nested[i])
-	}
-	n := len(e.nested)
-	clear(e.nested)
-	e.nested = e.nested[:0]
-	return n > 0
-}
+// revision numbers the records about one detection so that the greatest is the
+// newest state, whatever crashed and was done again: by how much of the input
+// the state knows of, then by what follows from time alone, in its order. A count
+// of the records would not do: after a crash the same input may give fewer of
+// them, and the newest state would have a smaller number than an older one. The
+// offset of a state is below 2^50, so that JSON readers with doubles see the
+// number as it is.
+func revision(next int64, kind EpisodeKind) int64 { return max(next, 0)<<3 + int64(kind) + 1 }

@@ -2,12 +2,8 @@ package correlate
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"strconv"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/internal/watermark"
@@ -33,6 +29,7 @@ type eventInput struct {
 	heartbeat []time.Time                 // when each was last sent to
 	sentMark  []int64                     // the watermark it was told then
 	sentIdle  []bool
+	caughtUp  bool // has ever been
 }
 
 func newEventInput(w *worker) *eventInput {
@@ -53,7 +50,13 @@ func (in *eventInput) useRules(set *rules.Set) {
 	in.feeder = newFeeder(set, func(reason string) { in.w.c.metrics.ignored.WithLabelValues(reason).Inc() })
 }
 
-func (in *eventInput) watermark() int64 { return in.tracker.Watermark() }
+func (in *eventInput) watermark(level int) int64 {
+	mark := in.tracker.Watermark()
+	for below := range level {
+		mark = in.w.windows.plan.behind(mark, below)
+	}
+	return mark
+}
 
 func (in *eventInput) save(h *snapshotHeader) {
 	state := in.tracker.State()
@@ -79,7 +82,7 @@ func (in *eventInput) process(ctx context.Context, rec *kafka.FetchedRecord) {
 	if err := in.reader.Err(); err != nil {
 		// The events before the damage were taken; the record as a whole goes where
 		// it can be looked at.
-		in.w.deadLetter(ctx, rec, reasonMalformed, err)
+		in.w.badRecord(ctx, rec, err)
 	}
 }
 
@@ -111,7 +114,7 @@ func (in *eventInput) event(ctx context.Context, ev *schemas.Event, offset int64
 func (in *eventInput) route(ctx context.Context, m *Match, offset int64) {
 	c := in.w.set.Correlations[m.Correlation]
 	if c.Local {
-		in.w.windows.Add(m)
+		in.w.windows.add(m)
 		return
 	}
 	p := matchPartition(c.Hash, m.Group, len(in.shuffle))
@@ -128,7 +131,9 @@ func (in *eventInput) route(ctx context.Context, m *Match, offset int64) {
 // the watermark once in a while: its windows wait for the slowest source.
 func (in *eventInput) tick(ctx context.Context, now time.Time, caughtUp bool) {
 	in.tracker.Tick(now, caughtUp)
-	mark, idle := in.tracker.Watermark(), in.tracker.Idle()
+	in.caughtUp = in.caughtUp || caughtUp
+	in.w.advance(ctx)
+	mark, idle := in.told()
 	for p := range in.shuffle {
 		due := (mark != in.sentMark[p] || idle != in.sentIdle[p] || in.heartbeat[p].IsZero()) &&
 			now.Sub(in.heartbeat[p]) >= in.w.c.opts.HeartbeatInterval
@@ -138,9 +143,17 @@ func (in *eventInput) tick(ctx context.Context, now time.Time, caughtUp bool) {
 	}
 }
 
+// told returns what the partitions of tocsin.matches are told of event time
+// here: how far the windows have come, not the events at hand, because results
+// that are events of other correlations must be sent before. A partition that
+// has no events is idle only once it is known to have none.
+func (in *eventInput) told() (mark int64, idle bool) {
+	return in.w.windows.mark(0), in.tracker.Idle() && in.caughtUp
+}
+
 func (in *eventInput) sendMatches(ctx context.Context, p int, now time.Time) {
 	enc := &in.shuffle[p]
-	mark, idle := in.tracker.Watermark(), in.tracker.Idle()
+	mark, idle := in.told()
 	value := enc.AppendTo(make([]byte, 0, enc.Size()+64), in.w.key.partition, mark, idle)
 	in.w.c.metrics.shuffled.Add(float64(enc.Len()))
 	in.w.c.metrics.shuffledBytes.Add(float64(len(value)))
@@ -154,21 +167,4 @@ func matchPartition(correlation uint64, group []byte, partitions int) int {
 	var buf [256]byte
 	key := append(strconv.AppendUint(buf[:0], correlation, 16), group...)
 	return schemas.Partition(key, partitions)
-}
-
-// deadLetter keeps a record that could not be read.
-func (w *worker) deadLetter(ctx context.Context, rec *kafka.FetchedRecord, reason string, cause error) {
-	origin := fmt.Sprintf("%s/%d@%d", w.key.topic, w.key.partition, rec.Offset)
-	w.log.Warn("record goes to the dead letter topic", zap.Int64("offset", rec.Offset), zap.String("reason", reason), zap.Error(cause))
-	w.c.metrics.deadLetters.WithLabelValues(reason).Inc()
-	raw := rec.Value[:min(len(rec.Value), schemas.MaxDeadLetterRaw)]
-	value, err := json.Marshal(schemas.DeadLetter{
-		Time: time.Now().UTC(), Source: "correlate", Origin: origin, Reason: reason, Error: cause.Error(),
-		Raw: raw, RawSize: len(rec.Value), Truncated: len(raw) < len(rec.Value),
-	})
-	if err != nil {
-		w.log.Error("BUG: a dead letter that cannot be encoded", zap.Error(err))
-		return
-	}
-	w.out.send(ctx, schemas.TopicDeadLetter, 0, kafka.Record{Key: []byte("correlate"), Value: value})
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tocsin-io/tocsin/internal/kafka"
+	"github.com/tocsin-io/tocsin/internal/watermark"
 	"github.com/tocsin-io/tocsin/rules"
 	"github.com/tocsin-io/tocsin/schemas"
 )
@@ -13,19 +14,24 @@ import (
 // into the windows of the groups that live in this partition.
 //
 // A source partition that is read again, after a crash or by a process that
-// does not know yet that it was superseded, sends its matches again. They come
-// in the order of their offsets, so whatever is before the highest offset taken
-// from that partition has been taken. Those of the very offset may have been cut
-// in two; the windows, which are sets of events, tell these apart.
+// does not know yet that it was superseded, sends its matches again. The windows
+// are sets of events and keep each as long as it would be accepted, so a second
+// one changes nothing. A high-water mark of source offsets could save some of
+// the work, but would drop what was never taken when an earlier record failed
+// where a later one did not, or when tocsin.events was made anew.
 type matchInput struct {
 	w      *worker
 	marks  *sourceMarks
 	byHash map[uint64]int32 // correlation by hash
 	reader schemas.MatchBatchReader
+	// told are, by level, the watermark that the partitions of tocsin.matches know
+	// of this one's results, and when that was.
+	told   []int64
+	toldAt []time.Time
 }
 
 func newMatchInput(w *worker) *matchInput {
-	in := &matchInput{w: w, marks: newSourceMarks(w.c.events)}
+	in := &matchInput{w: w, marks: newSourceMarks(w.c.events, w.c.matches)}
 	in.useRules(w.set)
 	return in
 }
@@ -37,63 +43,79 @@ func (in *matchInput) useRules(set *rules.Set) {
 			in.byHash[c.Hash] = int32(i)
 		}
 	}
+	in.told, in.toldAt = nil, nil
+	for range in.w.windows.windows {
+		in.told, in.toldAt = append(in.told, watermark.None), append(in.toldAt, time.Time{})
+	}
 }
 
-func (in *matchInput) watermark() int64 { return in.marks.watermark() }
+func (in *matchInput) watermark(level int) int64 {
+	return in.marks.watermark(level, &in.w.windows.plan)
+}
 
-func (in *matchInput) tick(context.Context, time.Time, bool) {}
+// tick tells all partitions how far the results of this one are, where there are
+// correlations that wait for them.
+func (in *matchInput) tick(ctx context.Context, now time.Time, _ bool) {
+	for level, shuffled := range in.w.windows.plan.shuffled {
+		mark := in.w.windows.mark(level)
+		if !shuffled || mark == in.told[level] || now.Sub(in.toldAt[level]) < in.w.c.opts.HeartbeatInterval {
+			continue
+		}
+		in.told[level], in.toldAt[level] = mark, now
+		var enc schemas.MatchBatchEncoder
+		for p := range in.w.c.matches {
+			value := enc.AppendTo(nil, resultSource(level, in.w.key.partition), mark, false)
+			in.w.out.send(ctx, schemas.TopicMatches, p, kafka.Record{Value: value})
+		}
+	}
+}
 
 func (in *matchInput) save(h *snapshotHeader) {
 	h.Mark = in.marks.mark
 	for _, s := range in.marks.sources {
-		h.Sources = append(h.Sources, snapshotSource{Heard: s.heard, Idle: s.idle, Watermark: s.watermark, Offset: s.offset})
+		h.Sources = append(h.Sources, snapshotSource{Heard: s.heard, Idle: s.idle, Watermark: s.watermark})
 	}
+	h.Results = in.marks.results
 }
 
+// load takes every source for busy: one that had nothing to read when the
+// snapshot was made may have a long way to catch up now. It says so itself when
+// it is still idle.
 func (in *matchInput) load(h *snapshotHeader) {
 	in.marks.mark = h.Mark
 	for i, s := range h.Sources {
-		if m := in.marks.source(i); m != nil {
-			*m = sourceMark{heard: s.Heard, idle: s.Idle, watermark: s.Watermark, offset: s.Offset}
+		if i < len(in.marks.sources) {
+			in.marks.sources[i] = sourceMark{heard: s.Heard, watermark: s.Watermark}
+		}
+	}
+	for level, marks := range h.Results {
+		if level < maxLevels {
+			copy(in.marks.level(level), marks)
 		}
 	}
 }
 
 func (in *matchInput) process(ctx context.Context, rec *kafka.FetchedRecord) {
 	if err := in.reader.Reset(rec.Value); err != nil {
-		in.w.deadLetter(ctx, rec, reasonMalformed, err)
+		in.w.badRecord(ctx, rec, err)
 		return
-	}
-	source := in.marks.source(in.reader.SourcePartition)
-	fence, highest := int64(-1), int64(-1)
-	if source != nil {
-		fence, highest = source.offset, source.offset
 	}
 	metrics := in.w.c.metrics
 	var m schemas.Match
 	for in.reader.Next(&m) {
-		if source != nil && m.Offset < fence {
-			metrics.ignored.WithLabelValues(ignoredRepeated).Inc()
-			continue
-		}
-		highest = max(highest, m.Offset)
 		index, ok := in.byHash[m.Correlation]
 		if !ok || int(m.Step) >= len(in.w.set.Correlations[index].Steps) {
 			metrics.ignored.WithLabelValues(ignoredUnknownRule).Inc()
 			continue
 		}
-		in.w.windows.Add(&Match{
+		in.w.windows.add(&Match{
 			Correlation: index, Step: int32(m.Step), Time: m.Time, ID: m.ID,
 			Group: m.Group, Value: m.Value, Number: m.Number, HasNumber: m.HasNumber, Evidence: m.Evidence,
 		})
 	}
 	if err := in.reader.Err(); err != nil {
-		in.w.deadLetter(ctx, rec, reasonMalformed, err)
-	}
-	if source == nil {
-		return
+		in.w.badRecord(ctx, rec, err)
 	}
 	// The watermark came with the last match of the batch, so it holds only now.
-	source.heard, source.idle, source.offset = true, in.reader.Idle, highest
-	source.watermark = max(source.watermark, in.reader.Watermark)
+	in.marks.hear(in.reader.SourcePartition, in.reader.Watermark, in.reader.Idle)
 }

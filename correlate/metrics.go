@@ -7,13 +7,17 @@ const (
 	ignoredFuture      = "future_time"
 	ignoredNoGroup     = "no_group_value"
 	ignoredNoValue     = "no_condition_value"
+	ignoredNoNumber    = "no_number"
 	ignoredManyGroups  = "too_many_groups"
 	ignoredRepeated    = "repeated"
 	ignoredUnknownRule = "unknown_rule"
 )
 
 // Why a record went to the dead letter topic.
-const reasonMalformed = "malformed_record"
+const (
+	reasonMalformed = "malformed_record"
+	reasonTooLarge  = "output_too_large"
+)
 
 type metrics struct {
 	events, matched, shuffled, shuffledBytes prometheus.Counter

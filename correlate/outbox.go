@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -18,21 +19,44 @@ type outbox struct {
 	pending int
 	err     error         // the first failure; the worker must not commit past it
 	idle    chan struct{} // closed when pending is 0; nil while nobody waits
+	refused []refusedRecord
 }
+
+// refusedRecord is one that Kafka will never take because of its size.
+type refusedRecord struct {
+	topic string
+	rec   kafka.Record
+	err   error
+}
+
+// maxRefused bounds the refused records that wait for the worker to see them.
+const maxRefused = 64
 
 func newOutbox(p *kafka.Producer) *outbox { return &outbox{producer: p} }
 
 // send hands a record to the producer and blocks while that is full. The
 // record's memory belongs to the producer from here on.
+//
+// After a failure nothing more is sent: the worker will start over, and what
+// comes after a gap, a watermark above all, would tell of things that are not
+// there.
 func (o *outbox) send(ctx context.Context, topic string, partition int, rec kafka.Record) {
 	o.mu.Lock()
+	if o.err != nil {
+		o.mu.Unlock()
+		return
+	}
 	o.pending++
 	o.mu.Unlock()
 	o.producer.ProduceAsync(ctx, topic, partition, rec, func(_ int64, err error) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.pending--
-		if err != nil && o.err == nil {
+		switch {
+		case errors.Is(err, kafka.ErrTooLarge) && len(o.refused) < maxRefused:
+			// Sending it again after a restart would stop the partition for ever.
+			o.refused = append(o.refused, refusedRecord{topic, rec, err})
+		case err != nil && o.err == nil:
 			o.err = fmt.Errorf("%s/%d: %w", topic, partition, err)
 		}
 		if o.pending == 0 && o.idle != nil {
@@ -42,9 +66,26 @@ func (o *outbox) send(ctx context.Context, topic string, partition int, rec kafk
 	})
 }
 
-// flush waits until all that was sent is acknowledged, and returns the first
-// error since the outbox was made. After an error the worker starts over from
-// its last snapshot.
+// failed returns the first error since the outbox was made. After an error the
+// worker starts over from its last snapshot.
+func (o *outbox) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// takeRefused returns the records refused since the last call. The input must
+// not be committed before each of them is dealt with.
+func (o *outbox) takeRefused() []refusedRecord {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	refused := o.refused
+	o.refused = nil
+	return refused
+}
+
+// flush waits until all that was sent is acknowledged or refused, and returns
+// what failed does.
 func (o *outbox) flush(ctx context.Context) error {
 	o.mu.Lock()
 	if o.pending == 0 {
@@ -63,7 +104,5 @@ func (o *outbox) flush(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
+	return o.failed()
 }

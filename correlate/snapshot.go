@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -41,6 +42,7 @@ type snapshotHeader struct {
 	Next      int64            `json:"next"`
 	Lanes     *watermark.State `json:"lanes,omitempty"`
 	Sources   []snapshotSource `json:"sources,omitempty"`
+	Results   [][]int64        `json:"results,omitempty"` // as sourceMarks has them
 	Mark      int64            `json:"mark"`
 }
 
@@ -48,7 +50,6 @@ type snapshotSource struct {
 	Heard     bool  `json:"heard"`
 	Idle      bool  `json:"idle"`
 	Watermark int64 `json:"watermark"`
-	Offset    int64 `json:"offset"`
 }
 
 // encodeSnapshot returns header and windows in one compressed piece.
@@ -146,26 +147,45 @@ func (s *stateStore) save(ctx context.Context, key snapshotKey, sequence uint64,
 	prefix := chunkPrefix(writer, sequence)
 	var mu sync.Mutex
 	var failed error
-	var wg sync.WaitGroup
+	pending := 1 // for the loop itself
+	written := make(chan struct{})
+	settle := func() {
+		if pending--; pending == 0 {
+			close(written)
+		}
+	}
 	for rest := snapshot; len(rest) > 0 || m.Chunks == 0; m.Chunks++ {
 		n := min(len(rest), snapshotChunk)
 		value := append(append(make([]byte, 0, len(prefix)+n), prefix...), rest[:n]...)
 		rest = rest[n:]
-		wg.Add(1)
+		mu.Lock()
+		pending++
+		mu.Unlock()
 		rec := kafka.Record{Key: key.chunkKey(sequence, m.Chunks), Value: value}
 		s.producer.ProduceAsync(ctx, s.topic, key.partition, rec, func(offset int64, err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil && failed == nil {
-				failed = err
-			}
-			if err == nil && offset >= 0 && (m.First < 0 || offset < m.First) {
+			switch {
+			case err == nil && offset < 0:
+				err = errors.New("the broker no longer knows the offset of a chunk") // the manifest must name it
+				fallthrough
+			case err != nil:
+				failed = cmp.Or(failed, err)
+			case m.First < 0 || offset < m.First:
 				m.First = offset
 			}
-			wg.Done()
+			settle()
 		})
 	}
-	wg.Wait()
+	mu.Lock()
+	settle()
+	mu.Unlock()
+	// The producer tries for as long as Kafka is away, a revoked worker must not.
+	select {
+	case <-written:
+	case <-ctx.Done():
+		return fmt.Errorf("snapshot of %s: %w", key, ctx.Err())
+	}
 	if failed != nil {
 		return fmt.Errorf("snapshot of %s: %w", key, failed)
 	}
@@ -180,16 +200,17 @@ func (s *stateStore) save(ctx context.Context, key snapshotKey, sequence uint64,
 	return nil
 }
 
-// load returns the newest complete snapshot and its sequence; nil when there
-// is none. A damaged one is passed over for the one before.
-func (s *stateStore) load(ctx context.Context, key snapshotKey) (snapshot []byte, sequence uint64, err error) {
+// load calls use for the newest complete snapshot and, as long as that reports
+// false, for the ones before. It reports whether one was used. One that is
+// incomplete or damaged is passed over.
+func (s *stateStore) load(ctx context.Context, key snapshotKey, use func(snapshot []byte, sequence uint64) bool) (bool, error) {
 	last, err := s.client.LastOffset(ctx, s.topic, key.partition)
 	if err != nil {
-		return nil, 0, err
+		return false, err
 	}
 	first, err := s.client.FirstOffset(ctx, s.topic, key.partition)
 	if err != nil {
-		return nil, 0, err
+		return false, err
 	}
 	// Manifests stand after their chunks, so a window at the end that grows
 	// backwards meets the newest first.
@@ -197,18 +218,23 @@ func (s *stateStore) load(ctx context.Context, key snapshotKey) (snapshot []byte
 		start := max(first, end-size)
 		found, err := s.manifests(ctx, key, start, end)
 		if err != nil {
-			return nil, 0, err
+			return false, err
 		}
 		for i := len(found) - 1; i >= 0; i-- {
 			snapshot, err := s.chunks(ctx, key, &found[i], last)
 			if errors.Is(err, errSnapshotTorn) {
 				continue
 			}
-			return snapshot, found[i].Sequence, err
+			if err != nil {
+				return false, err
+			}
+			if use(snapshot, found[i].Sequence) {
+				return true, nil
+			}
 		}
 		end = start
 	}
-	return nil, 0, nil
+	return false, nil
 }
 
 // manifests returns those of key in offsets [start, end), oldest first.
@@ -262,7 +288,13 @@ func (s *stateStore) scan(ctx context.Context, partition int, start, end int64, 
 	var buf kafka.FetchBuffer
 	for next := start; next < end; {
 		batch, err := s.client.FetchFrom(ctx, s.topic, partition, next, &buf)
-		if err != nil {
+		switch {
+		case errors.Is(err, kafka.ErrOffsetOutOfRange):
+			return nil // they are gone
+		case errors.Is(err, kafka.ErrCorrupt) && batch.Next > next:
+			next = batch.Next // as good as gone
+			continue
+		case err != nil:
 			return err
 		}
 		for i := range batch.Records {

@@ -28,20 +28,21 @@ type workerStatus struct {
 
 // report publishes the worker's state and counts what is new since the last time.
 func (w *worker) report() {
-	stats := w.windows.Stats()
+	stats := w.windows.stats()
 	now := &PartitionStatus{
 		Topic: w.key.topic, Partition: w.key.partition,
-		Next: w.next, Lag: w.a.Lag(), Watermark: w.input.watermark(),
+		Next: w.next, Lag: w.a.Lag(), Watermark: w.windows.mark(0),
 		Groups: stats.Groups, Events: stats.Events, Bytes: stats.Bytes,
 		Evicted: stats.EvictedGroups, Late: stats.Late,
 	}
-	before := w.status.latest.Swap(now)
-	if before == nil {
-		before = new(PartitionStatus)
-	}
-	// New windows, after a change of the rules, start counting at 0.
-	w.c.metrics.evicted.Add(float64(max(0, now.Evicted-before.Evicted)))
-	w.c.metrics.late.Add(float64(max(0, now.Late-before.Late)))
+	w.status.latest.Store(now)
+	m, before := w.c.metrics, w.counted
+	// New windows, after a change of the rules, may have counted less.
+	m.evicted.Add(float64(max(0, stats.EvictedGroups-before.EvictedGroups)))
+	m.late.Add(float64(max(0, stats.Late-before.Late)))
+	m.ignored.WithLabelValues(ignoredRepeated).Add(float64(max(0, stats.Repeated-before.Repeated)))
+	m.ignored.WithLabelValues(ignoredNoNumber).Add(float64(max(0, stats.Unusable-before.Unusable)))
+	w.counted = stats
 }
 
 // workerList holds the workers that run at the moment.

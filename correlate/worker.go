@@ -22,8 +22,8 @@ type input interface {
 	// tick is called after the records of every fetch and sends what is still
 	// held back; caughtUp says that nothing is waiting to be read.
 	tick(ctx context.Context, now time.Time, caughtUp bool)
-	// watermark returns how far event time has come.
-	watermark() int64
+	// watermark returns how far event time has come for a level of the windows.
+	watermark(level int) int64
 	// useRules is called when the rules changed; the windows are the worker's.
 	useRules(set *rules.Set)
 	// save and load carry the input's own part of a snapshot.
@@ -40,7 +40,7 @@ type worker struct {
 	key snapshotKey
 
 	set     *rules.Set
-	windows *Windows
+	windows *levels
 	input   input
 	out     *outbox
 	emit    *emitter
@@ -51,7 +51,8 @@ type worker struct {
 	savedAt  time.Time
 	saveTook time.Duration
 
-	status workerStatus
+	status  workerStatus
+	counted Stats // what the metrics have of the windows' counts
 }
 
 func newWorker(c *Correlator, a *kafka.Assignment) *worker {
@@ -73,52 +74,67 @@ func newWorker(c *Correlator, a *kafka.Assignment) *worker {
 	return w
 }
 
-func (w *worker) newWindows() *Windows {
-	local := w.key.topic == schemas.TopicEvents
-	here := func(c *rules.Correlation) bool { return c.Local == local }
-	return NewWindows(w.set, here, w.c.opts.Windows)
+func (w *worker) newWindows() *levels {
+	return newLevels(w.set, w.key.topic == schemas.TopicEvents, w.c.opts.Windows)
 }
 
-// restore loads the newest snapshot and seeks to its offset, which is the
-// truth; the group's committed offset only shows the lag to others.
+// restore loads the newest snapshot that can be used and seeks to its offset,
+// which is the truth; the group's committed offset only shows the lag to others.
 func (w *worker) restore(ctx context.Context) error {
 	start := time.Now()
 	w.savedAt = start
-	snapshot, sequence, err := w.c.store.load(ctx, w.key)
-	if err != nil {
-		return err
-	}
-	w.next = -1
-	if snapshot == nil {
-		if w.a.Committed >= 0 {
-			w.next = w.a.Committed
-			w.log.Warn("no snapshot: windows start empty at the committed offset", zap.Int64("offset", w.next))
-			w.c.metrics.restores.WithLabelValues("missing").Inc()
+	w.next, w.saved = -1, -1
+	unusable := 0
+	found, err := w.c.store.load(ctx, w.key, func(snapshot []byte, sequence uint64) bool {
+		h, err := w.use(snapshot)
+		if err != nil {
+			unusable++
+			w.log.Error("snapshot cannot be used, looking for an older one", zap.Uint64("sequence", sequence), zap.Error(err))
+			w.windows = w.newWindows()
+			return false
 		}
-		return nil
+		w.input.load(h)
+		w.counted = w.windows.stats()
+		w.next, w.saved, w.sequence = h.Next, h.Next, sequence
+		w.log.Info("restored", zap.Int64("offset", w.next), zap.Uint64("sequence", sequence),
+			zap.Int("bytes", len(snapshot)), zap.Duration("took", time.Since(start)))
+		return true
+	})
+	switch {
+	case err != nil:
+		return err
+	case found:
+		w.a.SeekTo(w.next)
+		w.c.metrics.restores.WithLabelValues("ok").Inc()
+	case w.a.Committed >= 0:
+		// Better to go on without the windows than not at all.
+		w.next = w.a.Committed
+		w.log.Error("no snapshot can be used: windows start empty at the committed offset",
+			zap.Int64("offset", w.next), zap.Int("unusable", unusable))
+		w.c.metrics.restores.WithLabelValues("missing").Inc()
 	}
+	return nil
+}
+
+// use puts a snapshot into the windows. After an error they must be made anew.
+func (w *worker) use(snapshot []byte) (*snapshotHeader, error) {
 	h, windows, err := decodeSnapshot(snapshot)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if h.Topic != w.key.topic || h.Partition != w.key.partition {
-		return fmt.Errorf("%w: it is of %s/%d", errSnapshotTorn, h.Topic, h.Partition)
+	if h.Topic != w.key.topic || h.Partition != w.key.partition || h.Next < 0 {
+		return nil, fmt.Errorf("%w: it is of %s/%d at %d", errSnapshotTorn, h.Topic, h.Partition, h.Next)
 	}
-	if err := w.windows.Restore(windows); err != nil {
-		return err
-	}
-	w.input.load(h)
-	w.next, w.saved, w.sequence = h.Next, h.Next, sequence
-	w.a.SeekTo(w.next)
-	w.c.metrics.restores.WithLabelValues("ok").Inc()
-	w.log.Info("restored", zap.Int64("offset", w.next), zap.Uint64("sequence", sequence),
-		zap.Int("bytes", len(snapshot)), zap.Duration("took", time.Since(start)))
-	return nil
+	return h, w.windows.restore(windows)
 }
 
 // run reads until the partition is revoked, then leaves a last snapshot so that
 // the next owner has nothing to read again.
 func (w *worker) run(ctx context.Context) error {
+	// Outputs outlive ctx by the time that the group grants: records that end with
+	// it would fail, and all since the last snapshot would have to be done again.
+	out, stop := w.outputs(ctx)
+	defer stop()
 	var buf kafka.FetchBuffer
 	for {
 		batch, err := w.a.Fetch(ctx, &buf)
@@ -133,56 +149,83 @@ func (w *worker) run(ctx context.Context) error {
 				return err
 			}
 		}
-		if batch.Gap != nil {
-			w.log.Error("offsets could not be read", zap.Int64("from", batch.Gap.From), zap.Int64("to", batch.Gap.To),
-				zap.String("reason", batch.Gap.Reason))
-		}
-		for i := range batch.Records {
-			rec := &batch.Records[i]
-			if rec.Offset < w.next {
-				continue
+		if g := batch.Gap; g != nil {
+			w.log.Error("offsets could not be read", zap.Int64("from", g.From), zap.Int64("to", g.To), zap.String("reason", g.Reason))
+			if g.To < w.next {
+				// The topic was made anew or cut short: what comes now has never been read,
+				// whatever its offsets.
+				w.next, w.saved = g.To, -1
 			}
-			w.input.process(ctx, rec)
-			w.next = rec.Offset + 1
-			// Per record, not per fetch: how records are cut into fetches differs
-			// from run to run, and what is late must not.
-			w.advance(ctx)
 		}
+		whole := w.take(ctx, out, &batch)
 		now := time.Now()
-		w.input.tick(ctx, now, batch.CaughtUp)
-		w.advance(ctx)
-		w.next = max(w.next, batch.Next)
+		w.input.tick(out, now, batch.CaughtUp && whole)
+		if whole {
+			w.next = max(w.next, batch.Next)
+		}
 		w.report()
+		if err := w.out.failed(); err != nil {
+			return err
+		}
 		if ctx.Err() != nil {
 			break
 		}
 		if w.snapshotDue(now) {
-			if err := w.checkpoint(ctx); err != nil && ctx.Err() == nil {
+			if err := w.checkpoint(out); err != nil {
 				return err
 			}
 		}
 	}
-	drain, cancel := w.a.Drain(ctx)
-	defer cancel()
 	if w.next < 0 || w.next == w.saved {
 		return nil
 	}
-	// Outputs that were handed over with the ended context may have failed; then
-	// flush says so, no snapshot is written, and the next owner does them again.
-	return w.checkpoint(drain)
+	// When an output fails, no snapshot is written, and the next owner does them
+	// again.
+	return w.checkpoint(out)
+}
+
+// take processes the records of a batch, until ctx ends: then it reports false,
+// and next says how far it came.
+func (w *worker) take(ctx, out context.Context, batch *kafka.FetchBatch) (whole bool) {
+	for i := range batch.Records {
+		rec := &batch.Records[i]
+		if rec.Offset < w.next {
+			continue
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		w.input.process(out, rec)
+		w.next = rec.Offset + 1
+		// Per record, not per fetch: how records are cut into fetches differs
+		// from run to run, and what is late must not.
+		w.advance(out)
+	}
+	return true
+}
+
+// outputs returns the context of what is sent: it ends when the drain time is
+// over that begins with the end of ctx.
+func (w *worker) outputs(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, stop := context.WithCancel(context.WithoutCancel(ctx))
+	unwatch := context.AfterFunc(ctx, func() {
+		drain, cancel := w.a.Drain(ctx)
+		defer cancel()
+		select {
+		case <-drain.Done():
+			stop()
+		case <-out.Done(): // run has returned
+		}
+	})
+	return out, func() {
+		unwatch()
+		stop()
+	}
 }
 
 // advance moves the windows to the input's watermark and reports what changed.
-// An episode that feeds another correlation here may change that one too, hence
-// the loop; rules refer to each other without cycles, so it ends.
 func (w *worker) advance(ctx context.Context) {
-	w.windows.Advance(w.input.watermark())
-	for {
-		w.windows.Drain(func(e *Episode) { w.emit.episode(ctx, e) })
-		if !w.emit.feed() {
-			return
-		}
-	}
+	w.windows.advance(w.input.watermark, func(e *Episode) { w.emit.episode(ctx, e) })
 }
 
 // snapshotDue spaces snapshots so that writing them takes at most about a
@@ -197,12 +240,12 @@ func (w *worker) snapshotDue(now time.Time) bool {
 // what was not yet written.
 func (w *worker) checkpoint(ctx context.Context) error {
 	start := time.Now()
-	if err := w.out.flush(ctx); err != nil {
+	if err := w.flush(ctx); err != nil {
 		return err
 	}
-	h := &snapshotHeader{Topic: w.key.topic, Partition: w.key.partition, Next: w.next, Mark: w.input.watermark()}
+	h := &snapshotHeader{Topic: w.key.topic, Partition: w.key.partition, Next: w.next}
 	w.input.save(h)
-	snapshot, err := encodeSnapshot(h, w.windows.AppendSnapshot(nil))
+	snapshot, err := encodeSnapshot(h, w.windows.appendSnapshot(nil))
 	if err != nil {
 		return err
 	}
@@ -223,13 +266,30 @@ func (w *worker) checkpoint(ctx context.Context) error {
 	return nil
 }
 
+// flush waits until all outputs are in Kafka. Those that it will never take
+// because of their size go to the dead letter topic.
+func (w *worker) flush(ctx context.Context) error {
+	if err := w.out.flush(ctx); err != nil {
+		return err
+	}
+	for _, r := range w.out.takeRefused() {
+		origin := fmt.Sprintf("output of %s/%d before offset %d to %s", w.key.topic, w.key.partition, w.next, r.topic)
+		if r.topic == schemas.TopicDeadLetter {
+			w.log.Error("BUG: a dead letter is too large and is lost", zap.String("origin", origin), zap.Error(r.err))
+			continue
+		}
+		w.deadLetter(ctx, origin, r.rec.Value, reasonTooLarge, r.err)
+	}
+	return w.out.flush(ctx)
+}
+
 // switchRules moves the windows over to a new rule set. They go through their
 // snapshot form, which is keyed by what a rule says and not by its number.
 func (w *worker) switchRules(set *rules.Set) error {
-	state := w.windows.AppendSnapshot(nil)
+	state := w.windows.appendSnapshot(nil)
 	w.set = set
 	w.windows = w.newWindows()
-	if err := w.windows.Restore(state); err != nil {
+	if err := w.windows.restore(state); err != nil {
 		return fmt.Errorf("carry windows over to the new rules: %w", err)
 	}
 	w.input.useRules(set)

@@ -31,9 +31,11 @@ func hashRule(r *parsedRule) uint64 {
 	return xxhash.Sum64(binary.LittleEndian.AppendUint64(b, hashNode(r.expr, map[*node]uint64{})))
 }
 
-// hashCorrelation needs the hashes of what c refers to.
+// hashCorrelation needs the hashes of what c refers to. The ID is part of it:
+// windows are kept by the hash, and two rules that differ in nothing but their
+// titles or tocsin.suppress must not share theirs.
 func hashCorrelation(c *Correlation, s *Set) uint64 {
-	b := []byte{'c', byte(c.Type)}
+	b := appendText([]byte{'c', byte(c.Type)}, c.ID)
 	b = binary.LittleEndian.AppendUint64(b, uint64(c.Timespan))
 	for _, bound := range c.Condition.Bounds {
 		b = append(b, 'b', byte(bound.Op))

@@ -33,8 +33,8 @@ type Meta struct {
 	File           string // where it was read from
 	Line           int
 	// Hash is over everything that decides what the rule finds: the log source and
-	// the condition with its filters and placeholder values, or the correlation
-	// and the hashes of what it refers to; not titles, levels, tocsin.suppress,
+	// the condition with its filters and placeholder values, or the correlation,
+	// its ID and the hashes of what it refers to; not titles, levels, tocsin.suppress,
 	// tocsin.realert and tocsin.evidence. A rule whose hash did not change keeps its
 	// windows across a reload.
 	Hash uint64

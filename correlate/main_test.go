@@ -1,0 +1,28 @@
+package correlate
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/tocsin-io/tocsin/internal/testkit"
+)
+
+// realKafka is an Apache Kafka broker for the tests that need more than kfake.
+var realKafka testkit.SharedKafka
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(runChild())
+	}
+	code := m.Run()
+	realKafka.Stop()
+	// Correlators, producers and clients that were closed leave nothing running.
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
