@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/tocsin-io/tocsin/correlate"
 	"github.com/tocsin-io/tocsin/internal/config"
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/schemas"
@@ -30,12 +31,19 @@ func kafkaConfig(c *config.Kafka) kafka.Config {
 	}
 }
 
+// maxMessageBytes of the topics: a log message of 1 MiB, which CloudWatch allows
+// and which need not compress, must fit with its envelope, and a dead letter in
+// base64.
+const maxMessageBytes = 4 << 20
+
 // topicSpecs are the topics of the pipeline. All that are keyed by partition
 // number have the partitions of tocsin.events: worker n owns partition n of
 // each.
 func topicSpecs(c *config.Topics) []kafka.TopicSpec {
 	spec := func(name string) kafka.TopicSpec {
-		return kafka.TopicSpec{Name: name, Partitions: c.Partitions, ReplicationFactor: c.Replication}
+		return kafka.TopicSpec{
+			Name: name, Partitions: c.Partitions, ReplicationFactor: c.Replication, MaxMessageBytes: maxMessageBytes,
+		}
 	}
 	kept := func(name string, retention config.Duration) kafka.TopicSpec {
 		s := spec(name)
@@ -53,6 +61,6 @@ func topicSpecs(c *config.Topics) []kafka.TopicSpec {
 		kept(schemas.TopicDetections, c.Retention.Detections),
 		kept(schemas.TopicDeadLetter, c.Retention.DeadLetter),
 		compacted(schemas.TopicIdentities),
-		compacted(schemas.TopicState),
+		correlate.StateTopic(c.Partitions, c.Replication),
 	}
 }

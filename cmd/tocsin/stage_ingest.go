@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -105,19 +107,17 @@ func (p *plant) openFirehose(c *config.Firehose) (ingest.Source, error) {
 	for i, k := range c.AccessKeys {
 		keys[i] = k.Reveal()
 	}
+	scheme := "http"
+	tlsConfig, err := p.serverTLS(&c.TLS)
+	if err != nil {
+		return nil, &exitError{code: exitConfig, err: fmt.Errorf("firehose endpoint: %w", err)}
+	}
+	if tlsConfig != nil {
+		scheme = "https"
+	}
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("firehose endpoint: %w", err)
-	}
-	scheme := "http"
-	var tlsConfig *tls.Config
-	if c.TLS.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.TLS.CertFile, c.TLS.KeyFile)
-		if err != nil {
-			return nil, &exitError{code: exitConfig, err: fmt.Errorf("firehose endpoint: %w", err)}
-		}
-		tlsConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-		scheme = "https"
 	}
 	// Without a key whoever reaches the port is let in; the configuration accepts
 	// that on a loopback address only.
@@ -130,12 +130,36 @@ func (p *plant) openFirehose(c *config.Firehose) (ingest.Source, error) {
 		Logger: p.log.Named("firehose"), Registerer: p.metrics,
 	})
 	if err != nil {
-		return nil, &exitError{code: exitConfig, err: err}
+		return nil, &exitError{code: exitConfig, err: errors.Join(err, listener.Close())}
 	}
 	base := scheme + "://" + listener.Addr().String()
 	p.firehose, p.events = base+c.Path, base+c.EventsPath
 	p.log.Info("firehose endpoint", zap.String("firehose", p.firehose), zap.String("events", p.events), zap.Bool("anonymous", len(keys) == 0))
 	return s, nil
+}
+
+// serverTLS returns nil when no certificate is configured. The files are read
+// again at a reload, so that a renewed certificate needs no restart.
+func (p *plant) serverTLS(c *config.ServerTLS) (*tls.Config, error) {
+	if c.CertFile == "" {
+		return nil, nil
+	}
+	var current atomic.Pointer[tls.Certificate]
+	load := func(context.Context) error {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err == nil {
+			current.Store(&cert)
+		}
+		return err
+	}
+	if err := load(context.Background()); err != nil {
+		return nil, err
+	}
+	p.reload.OnReload("firehose certificate", load)
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },
+	}, nil
 }
 
 func (p *plant) openKinesis(ctx context.Context, c *config.Kinesis) (ingest.Source, error) {
@@ -158,7 +182,8 @@ func (p *plant) openKinesis(ctx context.Context, c *config.Kinesis) (ingest.Sour
 	opts := kinesis.Options{
 		Stream: c.Stream, Client: client, Checkpoints: store,
 		Worker: c.Worker, Workers: c.Workers, PollInterval: c.PollInterval.Std(),
-		StopTimeout: p.stopTimeout(), Logger: p.log.Named("kinesis"), Registerer: p.metrics,
+		// Before the pipeline gives up, so that the last checkpoints are good ones.
+		StopTimeout: p.stopTimeout() / 2, Logger: p.log.Named("kinesis"), Registerer: p.metrics,
 	}
 	switch at, isTime := c.StartTime(); {
 	case isTime:
