@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -71,44 +72,69 @@ func Play(ctx context.Context, s *Simulator, opts PlayOptions, ledger *Ledger) e
 	return send(ctx, s.opts.Seed, s.begins, opts, ledger, func(p *player) error { return p.simulate(s) })
 }
 
-// Prepared is a simulation whose payloads are encoded already: sending it takes
-// next to nothing from whatever is being measured on the same machine.
+// Prepared is a simulation whose payloads are encoded before they are sent:
+// sending them takes next to nothing from whatever is being measured on the same
+// machine. It is not safe for concurrent use.
 type Prepared struct {
-	seed     uint64
-	begins   int64
+	sim      *Simulator
+	sub      *Subscription
+	rng      rng // of request IDs: another Play must not repeat them
 	payloads []Payload
 	events   int
 }
 
 // Prepare plays s into memory, about 120 bytes for each event.
 func Prepare(s *Simulator, opts LogOptions) (*Prepared, error) {
-	p := &Prepared{seed: s.opts.Seed, begins: s.begins}
-	sub, err := NewSubscription(s.opts.Seed, opts, func(one Payload) error {
+	p, err := NewPrepared(s, opts)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.Fill(math.MaxInt)
+}
+
+// NewPrepared returns a Prepared that holds nothing yet.
+func NewPrepared(s *Simulator, opts LogOptions) (*Prepared, error) {
+	p := &Prepared{sim: s, rng: newRNG(s.opts.Seed, 5)}
+	var err error
+	p.sub, err = NewSubscription(s.opts.Seed, opts, func(one Payload) error {
 		p.payloads = append(p.payloads, one)
 		p.events += one.Events
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	for records := s.Step(); records != nil; records = s.Step() {
+	return p, err
+}
+
+// Fill encodes what comes next of the simulation until there are at least that
+// many events, or until its end.
+func (p *Prepared) Fill(events int) error {
+	for p.events < events {
+		records := p.sim.Step()
+		if records == nil {
+			break
+		}
 		for i := range records {
-			if err := sub.Add(&records[i]); err != nil {
-				return nil, err
+			if err := p.sub.Add(&records[i]); err != nil {
+				return err
 			}
 		}
 	}
-	return p, sub.Flush()
+	return p.sub.Flush()
 }
 
-// Events returns how many there are, repeated ones included.
+// Events returns how many there are to be sent, repeated ones included.
 func (p *Prepared) Events() int { return p.events }
 
 // Play sends what was prepared, as the function of that name sends a
-// simulation. It may be called once: the IDs would be the same.
+// simulation. After another Fill it may be called again.
 func (p *Prepared) Play(ctx context.Context, opts PlayOptions, ledger *Ledger) error {
-	return send(ctx, p.seed, p.begins, opts, ledger, func(pl *player) error {
-		for _, one := range p.payloads {
+	payloads := p.payloads
+	p.payloads, p.events = nil, 0
+	return send(ctx, p.sim.opts.Seed, p.sim.begins, opts, ledger, func(pl *player) error {
+		pl.rng = p.rng
+		defer func() { p.rng = pl.rng }()
+		for i := range payloads {
+			one := payloads[i]
+			payloads[i] = Payload{} // it need not stay in memory
 			if err := pl.pace(one.LastTime, nil); err != nil {
 				return err
 			}
