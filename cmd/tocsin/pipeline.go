@@ -122,6 +122,11 @@ func (p *plant) startCorrelator() error {
 		p.correlator.SetRules(set)
 		return nil
 	})
+	if len(c.Rules) > 0 && c.WatchInterval > 0 {
+		p.life.Go("rule files", false, func(ctx context.Context) error {
+			return p.watchRules(ctx, c.Rules, c.WatchInterval.Std())
+		})
+	}
 	return nil
 }
 

@@ -206,8 +206,9 @@ type File struct {
 // Correlate is the second stage.
 type Correlate struct {
 	GroupID          string   `yaml:"group_id"`
-	Rules            []string `yaml:"rules"`   // files and directories
-	Builtin          bool     `yaml:"builtin"` // the rules that come with the program
+	Rules            []string `yaml:"rules"`          // files and directories
+	Builtin          bool     `yaml:"builtin"`        // the rules that come with the program
+	WatchInterval    Duration `yaml:"watch_interval"` // between two looks for changed rule files; 0: never
 	Lateness         Duration `yaml:"lateness"`
 	Disorder         Duration `yaml:"disorder"`
 	Idle             Duration `yaml:"idle"`
@@ -348,6 +349,7 @@ func Default(getenv func(string) (string, bool)) *Config {
 		Correlate: Correlate{
 			GroupID:          "tocsin-correlate",
 			Builtin:          true,
+			WatchInterval:    Duration(5 * time.Second),
 			Lateness:         Duration(10 * time.Minute),
 			Disorder:         Duration(30 * time.Second),
 			Idle:             Duration(10 * time.Second),

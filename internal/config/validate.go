@@ -302,6 +302,7 @@ func (v *validator) correlate(c *Correlate) {
 			v.bad(fmt.Sprintf("correlate.rules[%d]", i), "a file or a directory is needed")
 		}
 	}
+	between(v, "correlate.watch_interval", c.WatchInterval, 0, Duration(time.Hour))
 	between(v, "correlate.lateness", c.Lateness, 0, Duration(24*time.Hour))
 	between(v, "correlate.disorder", c.Disorder, 0, c.Lateness)
 	between(v, "correlate.idle", c.Idle, Duration(100*time.Millisecond), Duration(time.Hour))
