@@ -30,6 +30,8 @@ type cli struct {
 	Demo               demoCmd               `cmd:"" help:"Show the whole pipeline on a simulated fleet under attack."`
 	Migrate            migrateCmd            `cmd:"" help:"Create or update the tables in ClickHouse."`
 	Validate           validateCmd           `cmd:"" help:"Check a configuration and its rules."`
+	Rules              rulesCmd              `cmd:"" help:"Check, list, test and explain rules."`
+	Backtest           backtestCmd           `cmd:"" help:"Run rules over events of the past."`
 	Tap                tapCmd                `cmd:"" help:"Print a Kafka topic as JSON lines."`
 	Generate           generateCmd           `cmd:"" help:"Simulate the logs of a fleet."`
 	Version            versionCmd            `cmd:"" help:"Print the version."`

@@ -41,10 +41,11 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	n := 0
 	for _, node := range parser.Model.Leaves(true) {
 		n++
-		if !strings.Contains(node.Detail, "tocsin "+node.Name) || !strings.Contains(node.Detail, "Example") {
-			t.Errorf("tocsin %s --help has no example", node.Name)
+		command := node.FullPath()
+		if !strings.Contains(node.Detail, command) || !strings.Contains(node.Detail, "Example") {
+			t.Errorf("%s --help has no example", command)
 		}
-		expect(t, []string{node.Name, "--help"}, exitOK, "    tocsin "+node.Name, "")
+		expect(t, append(strings.Fields(command)[1:], "--help"), exitOK, "    "+command, "")
 	}
 	if n < 9 {
 		t.Errorf("only %d commands", n)
