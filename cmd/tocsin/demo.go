@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"runtime"
@@ -44,6 +45,8 @@ const (
 	demoDatabase = "tocsin_demo"
 	// settleTime bounds the wait for the last detections and rows.
 	settleTime = 15 * time.Second
+	// dialTimeout bounds the look whether a server is there.
+	dialTimeout = 5 * time.Second
 	// quietTime is how long nothing more must come before the result is taken.
 	quietTime = time.Second
 )
@@ -118,9 +121,17 @@ func (c *demoCmd) show(ctx context.Context, a *app, hook *receiver, key string) 
 	if err := a.startAdmin(); err != nil {
 		return err
 	}
+	if !a.cfg.EmbedKafka() {
+		if err := anyAnswers(ctx, a.cfg.Kafka.Brokers); err != nil {
+			return fmt.Errorf("kafka: %w\nStart it, or unset %s for the embedded broker", err, config.EnvKafkaBrokers)
+		}
+	}
 	parts, err := startStages(ctx, a, stages{ingest: true, correlate: true, sinks: allSinks(a.cfg)})
 	if err != nil {
 		return err
+	}
+	if parts.engine == "" {
+		return fmt.Errorf("ClickHouse cannot be reached at %s\nStart it, or unset %s for the embedded engine", parts.clickhouse, config.EnvClickHouseURL)
 	}
 	report, err := c.play(ctx, a, parts, hook, key, line)
 	if err != nil {
@@ -147,6 +158,23 @@ func (c *demoCmd) show(ctx context.Context, a *app, hook *receiver, key string) 
 		return &exitError{code: exitFailed, err: fmt.Errorf("%d attacks missed, %d false alarms", report.score.Missed(), len(report.score.False))}
 	}
 	return nil
+}
+
+// anyAnswers fails when none of the addresses takes a connection. The stages
+// would wait for a server to come up, which is right for a service; whoever
+// looks at a demo wants to be told.
+func anyAnswers(ctx context.Context, addresses []string) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var problems []error
+	for _, address := range addresses {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
 }
 
 // play sends the fleet's records and waits for the detections.
