@@ -92,6 +92,9 @@ func (b *bench) latency(ctx context.Context) (s *section, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.profileHeap(ctx, t, "latency"); err != nil {
+		return nil, err
+	}
 	after, err := t.cpu()
 	if err != nil {
 		return nil, err

@@ -30,7 +30,9 @@ type bench struct {
 	tocsin  string // the program
 	dir     string // temporary; removed at the end
 	devices int
-	log     func(format string, args ...any)
+	// profiles is where profiles of the program go, "" for nowhere.
+	profiles string
+	log      func(format string, args ...any)
 }
 
 // phase is one part of the measurement.
@@ -51,6 +53,7 @@ func main() {
 	devices := flag.Int("devices", 100_000, "devices in the simulated fleet")
 	out := flag.String("out", "", "folder for the results (default benchmarks/results)")
 	program := flag.String("tocsin", "", "measure this program instead of building one")
+	profiles := flag.String("profiles", "", "keep CPU and heap profiles of tocsin in this folder")
 	flag.Parse()
 	if *only != "" && !slices.Contains(phaseNames(), *only) || flag.NArg() > 0 {
 		flag.Usage()
@@ -58,7 +61,7 @@ func main() {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	b := &bench{quick: *quick, tocsin: *program, devices: *devices, log: func(format string, args ...any) {
+	b := &bench{quick: *quick, tocsin: *program, devices: *devices, profiles: *profiles, log: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format("15:04:05"), fmt.Sprintf(format, args...))
 	}}
 	if err := b.main(ctx, *only, *out); err != nil {

@@ -34,29 +34,34 @@ var markerKinds = []struct {
 }
 
 const markerRules = `title: Bench marker match
+id: 1f0c1c3e-6f6e-4c60-9d39-0b7f5b8a1a01
 name: bench_match
 logsource: {product: aws, service: iot}
 detection: {s: {eventType: BenchMatch}, condition: s}
 level: high
 ---
 title: Bench marker window event
+id: 1f0c1c3e-6f6e-4c60-9d39-0b7f5b8a1a02
 name: bench_window_event
 logsource: {product: aws, service: iot}
 detection: {s: {eventType: BenchWindow}, condition: s}
 level: informational
 ---
 title: Bench marker window
+id: 1f0c1c3e-6f6e-4c60-9d39-0b7f5b8a1a03
 name: bench_window
 correlation: {type: event_count, rules: [bench_window_event], group-by: [tocsin.device], timespan: 1m, condition: {gte: 2}}
 level: high
 ---
 title: Bench marker shuffle event
+id: 1f0c1c3e-6f6e-4c60-9d39-0b7f5b8a1a04
 name: bench_shuffle_event
 logsource: {product: aws, service: iot}
 detection: {s: {eventType: BenchShuffle}, condition: s}
 level: informational
 ---
 title: Bench marker shuffle
+id: 1f0c1c3e-6f6e-4c60-9d39-0b7f5b8a1a05
 name: bench_shuffle
 correlation: {type: event_count, rules: [bench_shuffle_event], group-by: [benchGroup], timespan: 1m, condition: {gte: 2}}
 level: high

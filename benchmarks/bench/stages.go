@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -48,10 +50,26 @@ var stageOf = [][]struct{ part, stage string }{
 	},
 }
 
-// profileCPU takes a CPU profile of the program.
-func (t *tocsin) profileCPU(ctx context.Context, d time.Duration) (*profile.Profile, error) {
-	u := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", t.admin, max(int(d.Seconds()), 1))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+// profileCPU takes a CPU profile of the program and keeps it under name.
+func (b *bench) profileCPU(ctx context.Context, t *tocsin, d time.Duration, name string) (*profile.Profile, error) {
+	body, err := b.fetchProfile(ctx, t, fmt.Sprintf("profile?seconds=%d", max(int(d.Seconds()), 1)), name+".cpu.pb.gz")
+	if err != nil {
+		return nil, err
+	}
+	return profile.Parse(bytes.NewReader(body))
+}
+
+// profileHeap keeps a profile of the heap.
+func (b *bench) profileHeap(ctx context.Context, t *tocsin, name string) error {
+	if b.profiles == "" {
+		return nil
+	}
+	_, err := b.fetchProfile(ctx, t, "heap", name+".heap.pb.gz")
+	return err
+}
+
+func (b *bench) fetchProfile(ctx context.Context, t *tocsin, which, file string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.admin+"/debug/pprof/"+which, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +85,13 @@ func (t *tocsin) profileCPU(ctx context.Context, d time.Duration) (*profile.Prof
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("profile: %s: %.200s", res.Status, body)
 	}
-	return profile.Parse(bytes.NewReader(body))
+	if b.profiles != "" {
+		if err := os.MkdirAll(b.profiles, 0o755); err != nil {
+			return nil, err
+		}
+		err = os.WriteFile(filepath.Join(b.profiles, file), body, 0o644)
+	}
+	return body, err
 }
 
 // stageShares returns each stage's share of a profile's CPU time.

@@ -166,7 +166,7 @@ func (b *bench) hold(ctx context.Context, l *load, rate float64, d time.Duration
 			profiled, before = true, last
 			go func() {
 				var p *profile.Profile
-				p, err := l.t.profileCPU(ctx, d-2*time.Second)
+				p, err := b.profileCPU(ctx, l.t, d-2*time.Second, "sustained")
 				if err == nil {
 					a.shares = stageShares(p)
 				}
@@ -176,6 +176,9 @@ func (b *bench) hold(ctx context.Context, l *load, rate float64, d time.Duration
 		return nil
 	}
 	if err := during(ctx, func(ctx context.Context) error { return l.play(ctx, rate) }, watch); err != nil {
+		return nil, err
+	}
+	if err := b.profileHeap(ctx, l.t, "sustained"); err != nil {
 		return nil, err
 	}
 	if len(positions) < 3 {
