@@ -145,7 +145,7 @@ func (e *env) run(t testing.TB, name string, sink Sink, reg prometheus.Registere
 		})
 		return err
 	}
-	t.Cleanup(func() { stop() })
+	t.Cleanup(func() { _ = stop() })
 	return stop
 }
 
@@ -310,7 +310,11 @@ func TestStatus(t *testing.T) {
 
 func TestLongDeadLettersAreCut(t *testing.T) {
 	var got schemas.DeadLetter
-	d := NewDeadLetters(producerFunc(func(r kafka.Record) { json.Unmarshal(r.Value, &got) }), 1)
+	d := NewDeadLetters(producerFunc(func(r kafka.Record) {
+		if err := json.Unmarshal(r.Value, &got); err != nil {
+			t.Error(err)
+		}
+	}), 1)
 	rec := &Record{Topic: "t", Value: make([]byte, schemas.MaxDeadLetterRaw+5)}
 	if err := d.Reject(t.Context(), "x", rec, &Rejected{Reason: ReasonMalformed, Err: errors.New("e")}); err != nil {
 		t.Fatal(err)

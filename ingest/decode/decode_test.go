@@ -100,8 +100,8 @@ func zip(data ...[]byte) []byte {
 	var buf bytes.Buffer
 	for _, member := range data {
 		w := gzip.NewWriter(&buf)
-		w.Write(member)
-		w.Close()
+		_, _ = w.Write(member) // a bytes.Buffer takes all
+		_ = w.Close()
 	}
 	return buf.Bytes()
 }

@@ -27,7 +27,7 @@ func (d *Decoder) envelope(rec *record, o origin, depth int) {
 func (d *Decoder) lambda(rec *record, o origin, depth int) {
 	v, _ := jsonscan.Lookup(rec.get(fAWSLogs).Raw, "data")
 	if v.Kind != jsonscan.String {
-		d.reject(Rejection{Reason: ReasonShape, Err: fmt.Errorf("Lambda event: awslogs.data is a %v, want a string", v.Kind), Raw: rec.raw})
+		d.reject(Rejection{Reason: ReasonShape, Err: fmt.Errorf("event for AWS Lambda: awslogs.data is a %v, want a string", v.Kind), Raw: rec.raw})
 		return
 	}
 	data := v.Raw

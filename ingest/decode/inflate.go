@@ -50,7 +50,7 @@ func (d *Decoder) inflate(dst, src []byte, limit int64) ([]byte, error) {
 		if int64(len(dst)) > limit {
 			return dst, errTooLarge
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return dst, nil
 		}
 		if err != nil {
@@ -61,7 +61,7 @@ func (d *Decoder) inflate(dst, src []byte, limit int64) ([]byte, error) {
 
 // noEOF makes of an end within the gzip header what it is: unexpected.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -78,7 +78,7 @@ func parseCalendar(b []byte) (ms int64, ok bool) {
 	hour, ok5 := twoDigits(b[11:])
 	minute, ok6 := twoDigits(b[14:])
 	second, ok7 := twoDigits(b[17:])
-	if !(ok1 && ok2 && ok3 && ok4 && ok5 && ok6 && ok7) ||
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 ||
 		month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 {
 		return 0, false
 	}

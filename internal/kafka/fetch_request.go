@@ -47,7 +47,7 @@ var (
 )
 
 // ApiKey implements protocol.Message.
-func (f *fetchExchange) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:revive,staticcheck // the interface's spelling
+func (f *fetchExchange) ApiKey() protocol.ApiKey { return protocol.Fetch }
 
 // Broker implements protocol.BrokerMessage: it routes to the leader.
 func (f *fetchExchange) Broker(cluster protocol.Cluster) (protocol.Broker, error) {

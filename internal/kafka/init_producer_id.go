@@ -37,7 +37,7 @@ type initProducerIDExchange struct {
 var _ protocol.RawExchanger = (*initProducerIDExchange)(nil)
 
 // ApiKey implements protocol.Message.
-func (x *initProducerIDExchange) ApiKey() protocol.ApiKey { return protocol.InitProducerId } //nolint:revive,staticcheck // the interface's spelling
+func (x *initProducerIDExchange) ApiKey() protocol.ApiKey { return protocol.InitProducerId }
 
 // Required implements protocol.RawExchanger.
 func (x *initProducerIDExchange) Required(map[protocol.ApiKey]int16) bool { return true }

@@ -324,13 +324,12 @@ func (n *kafkaNode) log() string { return filepath.Join(n.dir, "kafka.log") }
 func (k *Kafka) await(n *kafkaNode, brokers int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), kafkaStartTimeout)
 	defer cancel()
-	err := errors.New("not started")
 	for {
 		if !n.process.running() {
-			return fmt.Errorf("node %d ended: %v", n.id, n.process.err)
+			return fmt.Errorf("node %d ended: %v", n.id, n.process.cmd.ProcessState)
 		}
-		var known int
-		if known, err = knownBrokers(ctx, n.port); err == nil && known >= brokers {
+		known, err := knownBrokers(ctx, n.port)
+		if err == nil && known >= brokers {
 			return nil
 		}
 		select {

@@ -61,10 +61,7 @@ server.serve_forever()
 // missing and answer HTTP 500, so set RetryMaxAttempts to 1. It takes some seconds to start: see [SharedMoto].
 func StartMoto(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "tocsin-moto-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	m, err := startMoto(fetch(t, "fetch-moto.sh"), dir)
 	t.Cleanup(func() {
 		if m != nil {
@@ -73,7 +70,6 @@ func StartMoto(t testing.TB) string {
 		if t.Failed() {
 			t.Logf("moto log:\n%s", tail(filepath.Join(dir, "moto.log"), 40))
 		}
-		os.RemoveAll(dir)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +92,7 @@ func (s *SharedMoto) Endpoint(t testing.TB) string {
 	defer s.mu.Unlock()
 	if s.m == nil {
 		venv := fetch(t, "fetch-moto.sh")
-		dir, err := os.MkdirTemp("", "tocsin-moto-")
+		dir, err := os.MkdirTemp("", "tocsin-moto-") //nolint:usetesting // it outlives this test
 		if err != nil {
 			t.Fatal(err)
 		}

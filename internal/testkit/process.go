@@ -13,8 +13,7 @@ import (
 // process is a child that cannot outlive the test.
 type process struct {
 	cmd    *exec.Cmd
-	exited chan struct{}
-	err    error // of Wait, once exited is closed
+	exited chan struct{} // closed when it is gone
 }
 
 // startProcess starts cmd with its output appended to the file log (unless cmd has outputs of its own).
@@ -38,7 +37,7 @@ func startProcess(cmd *exec.Cmd, log string) (*process, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			p.err = cmd.Wait()
+			_ = cmd.Wait() // ProcessState says how it ended
 			close(p.exited)
 		}
 	}()

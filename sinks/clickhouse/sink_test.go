@@ -261,7 +261,7 @@ func newFlaky(t testing.TB) *flaky {
 	}
 	f.Server = &http.Server{Handler: handler}
 	f.url = "http://" + l.Addr().String()
-	go f.Serve(l)
+	go func() { _ = f.Serve(l) }() // until Close
 	t.Cleanup(func() { f.Close() })
 	return f
 }

@@ -40,10 +40,10 @@ func skipToken(s string) int {
 		return through(s, 2, "*/")
 	case s[0] == '\'' || s[0] == '"' || s[0] == '`':
 		for i := 1; i < len(s); i++ {
-			switch {
-			case s[i] == '\\':
+			switch s[i] {
+			case '\\':
 				i++
-			case s[i] == s[0]: // a doubled quote looks like two strings, which is as good
+			case s[0]: // a doubled quote looks like two strings, which is as good
 				return i + 1
 			}
 		}

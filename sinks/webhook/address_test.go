@@ -90,7 +90,7 @@ func newNameServer(t testing.TB, addr [4]byte) *nameServer {
 			if err != nil {
 				return
 			}
-			conn.WriteTo(s.answer(buf[:n]), from)
+			_, _ = conn.WriteTo(s.answer(buf[:n]), from) // a resolver without an answer asks again
 		}
 	}()
 	return s

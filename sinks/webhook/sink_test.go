@@ -104,7 +104,7 @@ func TestTwoAnswersAreOne(t *testing.T) {
 					}
 					requests.Add(1)
 					const answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-					io.WriteString(c, answer+"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+					_, _ = io.WriteString(c, answer+"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
 				}
 			}()
 		}

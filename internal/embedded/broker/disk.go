@@ -93,7 +93,7 @@ func (g *diskGuard) check() {
 	}
 }
 
-func (g *diskGuard) refuseProduce(req kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+func (g *diskGuard) refuseProduce(req kmsg.Request) (kmsg.Response, error, bool) {
 	if !g.low.Load() {
 		return nil, nil, false
 	}
@@ -117,7 +117,7 @@ func (g *diskGuard) refuseProduce(req kmsg.Request) (kmsg.Response, error, bool)
 	return resp, nil, true
 }
 
-func (g *diskGuard) refuseCreate(req kmsg.Request) (kmsg.Response, error, bool) { //nolint:revive // kfake's signature
+func (g *diskGuard) refuseCreate(req kmsg.Request) (kmsg.Response, error, bool) {
 	if !g.low.Load() {
 		return nil, nil, false
 	}

@@ -126,7 +126,7 @@ func TestStream(t *testing.T) {
 	blocks, size := 0, 0
 	for {
 		r, err := s.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

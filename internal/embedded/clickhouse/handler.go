@@ -45,14 +45,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/":
 	case "/ping", "/replicas_status":
-		io.WriteString(w, "Ok.\n")
+		_, _ = io.WriteString(w, "Ok.\n")
 		return
 	default:
 		http.Error(w, "There is no handle "+r.URL.Path, http.StatusNotFound)
 		return
 	}
 	if r.Method != http.MethodPost && r.URL.RawQuery == "" {
-		io.WriteString(w, "Ok.\n")
+		_, _ = io.WriteString(w, "Ok.\n")
 		return
 	}
 	h.query(w, r)
@@ -98,7 +98,7 @@ func (h *handler) serve(out *response, r *http.Request) error {
 	}
 	defer done()
 
-	var text io.Reader = body
+	text := body
 	if req.query != "" {
 		text = io.MultiReader(strings.NewReader(req.query+"\n"), body)
 	}
@@ -118,12 +118,14 @@ func (h *handler) serve(out *response, r *http.Request) error {
 	// A client that goes away while it waits gives its place up. The context
 	// only learns of it once the body has been read, hence the order.
 	if st.insert {
-		head.Discard(st.dataAt)
+		if _, err := head.Discard(st.dataAt); err != nil {
+			return bodyError(err)
+		}
 		err := h.insert(out, r, st, head)
 		if err != nil {
 			// A client that is still sending would see its connection reset
 			// instead of the error.
-			io.CopyN(io.Discard, r.Body, maxDrain)
+			_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 		}
 		return err
 	}

@@ -138,7 +138,7 @@ func (o *response) fail(err error) {
 		h.Set("X-ClickHouse-Exception-Code", fmt.Sprint(e.Code))
 		h.Set("Content-Type", "text/plain; charset=UTF-8")
 		o.w.WriteHeader(httpStatus(e.Code))
-		io.WriteString(o.w, text+"\n")
+		_, _ = io.WriteString(o.w, text+"\n")
 		return
 	}
 	// The status has gone out. The block goes below the native compression,

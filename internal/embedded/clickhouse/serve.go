@@ -73,18 +73,19 @@ func ServeMain() int {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer cancel()
 	go func() {
-		io.Copy(io.Discard, in)
+		_, _ = io.Copy(io.Discard, in) // until the parent closes it or dies
 		cancel()
 		// Calls into the engine cannot be interrupted; the process can.
 		time.Sleep(drainTime + killTime + time.Second)
 		os.Exit(3)
 	}()
 	err = serve(ctx, listener, cfg, func(version string) {
-		json.NewEncoder(reports).Encode(report{Version: version})
+		// A parent that is gone reads no report: its end ends this process too.
+		_ = json.NewEncoder(reports).Encode(report{Version: version})
 		reports.Close()
 	})
 	if err != nil {
-		json.NewEncoder(reports).Encode(report{Error: err.Error()})
+		_ = json.NewEncoder(reports).Encode(report{Error: err.Error()})
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -257,7 +257,7 @@ func (c *child) end(grace time.Duration) {
 		return
 	case <-time.After(grace):
 	}
-	c.cmd.Process.Kill()
+	_ = c.cmd.Process.Kill() // it may have ended meanwhile
 	<-c.gone
 }
 
