@@ -18,8 +18,8 @@ type subject struct{ rule, group string }
 
 // Compare returns what differs between the detections of a baseline and those
 // of now, in the order of time. Detections of one rule and group whose intervals
-// overlap are the same one: when a rule changes so does what opens an episode, and
-// with it the detection ID.
+// overlap are the same one, each for one other: when a rule changes so does what
+// opens an episode, and with it the detection ID.
 func Compare(baseline, now []Detection) []Detection {
 	old := map[subject][]int{}
 	for i := range baseline {
@@ -31,20 +31,14 @@ func Compare(baseline, now []Detection) []Detection {
 	var out []Detection
 	for _, d := range now {
 		same := -1
-		overlaps := false
 		for _, i := range old[subject{d.RuleID, d.GroupText()}] {
-			b := &baseline[i]
-			if b.First.After(d.Last) || d.First.After(b.Last) {
-				continue
-			}
-			overlaps = true
-			taken[i] = taken[i] || same < 0 // one that spans several stands for the first
-			if same < 0 {
-				same = i
+			if b := &baseline[i]; !taken[i] && !b.First.After(d.Last) && !d.First.After(b.Last) {
+				same, taken[i] = i, true
+				break
 			}
 		}
 		switch {
-		case !overlaps:
+		case same < 0:
 			d.Change = Added
 		case baseline[same].equal(&d):
 			continue
