@@ -57,6 +57,15 @@ fuzz: ## every fuzz test, FUZZTIME each
 	    echo "$$pkg $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; done
 
+.PHONY: soak
+SOAK_MINUTES ?= 10
+soak: ## the correlator against its oracle, new seeds for SOAK_MINUTES
+	@go test -c -o bin/correlate.test ./correlate; \
+	end=$$(( $$(date +%s) + 60 * $(SOAK_MINUTES) )); \
+	while [ $$(date +%s) -lt $$end ]; do \
+	  (cd correlate && TOCSIN_CASES=50000 ../bin/correlate.test -test.run Random -test.timeout 30m); \
+	done
+
 .PHONY: vuln
 vuln: ## known vulnerabilities (needs the vulnerability database, so a network)
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
