@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	defaultFetchMaxBytes = 4 << 20
+	// defaultFetchMaxBytes is per partition, and a partition's buffers hold it compressed and, several times as large, not. A
+	// worker that catches up gains nothing from more: round trips are no longer what it waits for.
+	defaultFetchMaxBytes = 1 << 20
 	defaultMaxWait       = 500 * time.Millisecond
 	// corruptAttempts is how often a batch is read again before it is believed to be corrupt on the broker's disk too.
 	corruptAttempts = 3

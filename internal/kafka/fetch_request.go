@@ -30,7 +30,8 @@ type fetchExchange struct {
 	version     int16
 	correlation int32
 
-	raw []byte // request first, then the response; grows as needed
+	raw    []byte // request first, then the response; grows as needed
+	shrink shrinker
 
 	code             kgo.Error
 	highWatermark    int64
@@ -78,6 +79,9 @@ func (f *fetchExchange) RawExchange(rw io.ReadWriter) (protocol.Message, error) 
 		return nil, fmt.Errorf("broker speaks Fetch up to v%d: Kafka 2.3 or newer is needed: %w", f.version, kgo.UnsupportedVersion)
 	}
 	f.correlation++
+	if f.shrink.after(len(f.raw), cap(f.raw)) {
+		f.raw, f.recordSet = nil, nil
+	}
 	f.raw = f.appendRequest(f.raw[:0])
 	if _, err := rw.Write(f.raw); err != nil {
 		return nil, err

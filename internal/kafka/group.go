@@ -34,7 +34,7 @@ type GroupOptions struct {
 	RebalanceTimeout time.Duration
 	// JoinBackoff is the wait after a failed attempt to join. Default 500 ms.
 	JoinBackoff time.Duration
-	// FetchMaxBytes bounds what one fetch returns before decompression, unless a single batch is larger. Default 4 MiB.
+	// FetchMaxBytes bounds what one fetch returns before decompression, unless a single batch is larger. Default 1 MiB.
 	FetchMaxBytes int
 	// MaxWait is how long a fetch waits for records. Default 500 ms.
 	MaxWait time.Duration

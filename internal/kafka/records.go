@@ -38,6 +38,7 @@ type recordDecoder struct {
 	records []FetchedRecord
 	headers []Header
 	plain   []byte // decompressed batches, back to back
+	shrink  shrinker
 	names   map[string]string
 	aborted []abortedTransaction // transactions active at the current position
 }
@@ -46,6 +47,10 @@ type recordDecoder struct {
 // itself if the set holds no complete batch. On a corrupt batch, what came before it is kept and next points at it;
 // skipTo is the offset after it, as far as its header can be believed.
 func (d *recordDecoder) decode(set []byte, offset int64, aborted []abortedTransaction) (next, skipTo int64, err error) {
+	if d.shrink.after(len(d.plain), cap(d.plain)) {
+		d.plain = nil
+		clear(d.records[:cap(d.records)]) // they refer to it
+	}
 	d.records, d.headers, d.plain, d.aborted = d.records[:0], d.headers[:0], d.plain[:0], d.aborted[:0]
 	next = offset
 	be := binary.BigEndian
