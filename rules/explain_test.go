@@ -168,3 +168,34 @@ func TestSeenValues(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainCorpus explains some of the SigmaHQ rules.
+func TestExplainCorpus(t *testing.T) {
+	sources := corpus(t)
+	opts := Options{Placeholders: corpusPlaceholders(sources)}
+	set, _ := Compile(sources, opts)
+	x, m := NewExplainer(sources, opts), set.NewMatcher()
+	ev := &schemas.Event{Source: []byte("cloudtrail"), Message: []byte(`{"EventID":4625,"eventSource":"iam.amazonaws.com","eventName":"CreateUser",` +
+		`"Image":"C:\\Windows\\System32\\cmd.exe","CommandLine":"cmd /c whoami /all","User":"NT AUTHORITY\\SYSTEM"}`)}
+	matched := map[int32]bool{}
+	for _, i := range m.MatchAs(AnyLogSource, ev) {
+		matched[i] = true
+	}
+	explained := 0
+	for i, r := range set.Rules {
+		if i%20 != 0 && !matched[int32(i)] {
+			continue
+		}
+		why, err := x.Explain(r.ID, ev, &AnyLogSource)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why.Matched != matched[int32(i)] {
+			t.Errorf("%s: explained as %t, matched %t", r.File, why.Matched, matched[int32(i)])
+		}
+		explained++
+	}
+	if explained < 100 || len(matched) == 0 {
+		t.Errorf("%d rules explained, %d matched", explained, len(matched))
+	}
+}
