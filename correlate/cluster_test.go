@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	kgo "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
@@ -58,7 +59,7 @@ func newCluster(t testing.TB, brokers []string, partitions int) *cluster {
 
 func fakeCluster(t testing.TB, partitions int) *cluster {
 	t.Helper()
-	return newCluster(t, testkit.KafkaFake(t).ListenAddrs(), partitions)
+	return newCluster(t, testkit.KafkaFake(t, kfake.GroupMinSessionTimeout(crashSession)).ListenAddrs(), partitions)
 }
 
 func connect(t testing.TB, brokers []string, log *zap.Logger) (*kafka.Client, *kafka.Producer) {
@@ -89,7 +90,7 @@ func quickOptions(client *kafka.Client, producer *kafka.Producer, set *rules.Set
 		SnapshotInterval:  100 * time.Millisecond,
 		HeartbeatInterval: 20 * time.Millisecond,
 		Group: kafka.GroupOptions{
-			SessionTimeout: 6 * time.Second, HeartbeatInterval: 100 * time.Millisecond,
+			SessionTimeout: 6 * time.Second, RebalanceTimeout: 3 * time.Second, HeartbeatInterval: 100 * time.Millisecond,
 			MaxWait: 20 * time.Millisecond, JoinBackoff: 50 * time.Millisecond,
 		},
 	}
