@@ -45,8 +45,8 @@ type partitionWriter struct {
 	closed bool
 
 	sending   []pendingRecord
-	enc       batchEncoder
-	abandoned bool // a connection may still be reading enc's last batch
+	enc       *batchEncoder // while a batch is on its way
+	abandoned bool          // a connection may still be reading enc's last batch
 	session   producerSession
 	hasID     bool
 	sequence  int32 // of the next record
@@ -62,7 +62,6 @@ func newPartitionWriter(p *Producer, key topicPartition) *partitionWriter {
 		partition: key.partition,
 		log:       p.client.log.With(zap.String("topic", key.topic), zap.Int("partition", key.partition)),
 		wake:      make(chan struct{}, 1),
-		enc:       batchEncoder{codec: p.codec},
 		records:   p.metrics.records.WithLabelValues(key.topic),
 		sentBytes: p.metrics.bytes.WithLabelValues(key.topic),
 		duration:  p.metrics.duration.WithLabelValues(key.topic),
@@ -179,8 +178,16 @@ var errSplit = errors.New("batch too large")
 // send delivers the records as one batch, or as several if the broker finds it too large, and finishes every record.
 func (w *partitionWriter) send(recs []pendingRecord) {
 	start := time.Now()
+	// Megabytes each, so they are shared: most partitions have nothing on its way at a given moment.
+	w.enc = w.p.encoders.Get().(*batchEncoder)
+	release := func() {
+		w.detachAbandoned()
+		w.p.encoders.Put(w.enc)
+		w.enc = nil
+	}
 	offset, err := w.sendBatch(recs)
 	if errors.Is(err, errSplit) {
+		release()
 		half := len(recs) / 2
 		w.send(recs[:half])
 		w.send(recs[half:])
@@ -197,6 +204,7 @@ func (w *partitionWriter) send(recs []pendingRecord) {
 		// numbers, or the broker would take it for a repetition and drop it.
 		w.hasID = false
 	}
+	release()
 	weight := int64(0)
 	for i := range recs {
 		o := offset
@@ -278,13 +286,18 @@ func (w *partitionWriter) ensureSession(ctx context.Context, set *[]byte) error 
 		w.session = session
 		w.sequence, w.hasID = 0, true
 	}
+	w.detachAbandoned()
+	var err error
+	*set, err = w.enc.finish(w.session, w.sequence)
+	return err
+}
+
+// detachAbandoned leaves the memory of the last batch to a connection that may still be reading it.
+func (w *partitionWriter) detachAbandoned() {
 	if w.abandoned {
 		w.enc.detach()
 		w.abandoned = false
 	}
-	var err error
-	*set, err = w.enc.finish(w.session, w.sequence)
-	return err
 }
 
 // roundTrip sends an encoded batch once.

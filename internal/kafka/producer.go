@@ -69,12 +69,13 @@ func (o ProducerOptions) withDefaults() ProducerOptions {
 //
 // All methods are safe for concurrent use.
 type Producer struct {
-	client  *Client
-	opts    ProducerOptions
-	codec   compress.Codec
-	metrics *producerMetrics
-	budget  *semaphore.Weighted
-	calls   sync.Pool // *produceCall
+	client   *Client
+	opts     ProducerOptions
+	codec    compress.Codec
+	metrics  *producerMetrics
+	budget   *semaphore.Weighted
+	calls    sync.Pool // *produceCall
+	encoders sync.Pool // *batchEncoder
 
 	ctx     context.Context // of the writers; ends when Close gives up
 	cancel  context.CancelFunc
@@ -109,6 +110,7 @@ func NewProducer(c *Client, opts ProducerOptions) (*Producer, error) {
 	}
 	p.metrics.limit.Set(float64(opts.MaxInFlightBytes))
 	p.calls.New = func() any { return &produceCall{finished: make(chan struct{}, 1)} }
+	p.encoders.New = func() any { return &batchEncoder{codec: p.codec} }
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }
