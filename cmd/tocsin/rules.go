@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -34,20 +35,27 @@ type ruleFiles struct {
 	diags   rules.Diagnostics
 }
 
-// load reads and compiles the rules at paths; without any the builtin ones.
+// load reads and compiles the rules at paths; without any the builtin ones. Test
+// files among the paths are left out: a shell's pattern names them, too.
 func (f *ruleFlags) load(paths []string) (*ruleFiles, error) {
+	out, err := f.loadAny(paths)
+	if err == nil && len(out.sources) == 0 {
+		return nil, fmt.Errorf("no rule files (.yml, .yaml) in %s", strings.Join(paths, ", "))
+	}
+	return out, err
+}
+
+// loadAny is load where there need be no rule.
+func (f *ruleFlags) loadAny(paths []string) (*ruleFiles, error) {
 	out := &ruleFiles{}
 	var err error
 	if len(paths) == 0 {
 		out.sources, err = packs.Sources()
 	} else {
-		out.sources, err = rules.ReadDir(paths...)
+		out.sources, err = rules.ReadDir(slices.DeleteFunc(slices.Clone(paths), rules.IsTestFile)...)
 	}
 	if err != nil {
 		return nil, err
-	}
-	if len(out.sources) == 0 {
-		return nil, fmt.Errorf("no rule files (.yml, .yaml) in %s", strings.Join(paths, ", "))
 	}
 	if f.Placeholders != "" {
 		data, err := os.ReadFile(f.Placeholders)
@@ -116,7 +124,7 @@ Examples:
 
 // Run runs the command.
 func (c *rulesLintCmd) Run(std streams) error {
-	files, err := c.load(c.Paths)
+	files, err := c.loadAny(c.Paths)
 	if err != nil {
 		return err
 	}
@@ -128,6 +136,10 @@ func (c *rulesLintCmd) Run(std streams) error {
 	for _, src := range tests {
 		_, found := rules.ParseTestFile(src)
 		diags = append(diags, found...)
+	}
+	sortByPlace(diags, append(slices.Clone(files.sources), tests...))
+	if len(files.sources)+len(tests) == 0 {
+		return fmt.Errorf("no rule files (.yml, .yaml) in %s", strings.Join(c.Paths, ", "))
 	}
 	var found []finding
 	problems := 0
@@ -147,6 +159,17 @@ func (c *rulesLintCmd) Run(std streams) error {
 		_, err = fmt.Fprintf(std.out, "ok: %d rules, %d correlations, %d test files\n", len(files.set.Rules), len(files.set.Correlations), len(tests))
 	}
 	return err
+}
+
+// sortByPlace sorts by file, in the order of the sources, and line.
+func sortByPlace(diags rules.Diagnostics, sources []rules.Source) {
+	order := make(map[string]int, len(sources))
+	for i, src := range sources {
+		order[src.Name] = i
+	}
+	slices.SortStableFunc(diags, func(a, b rules.Diagnostic) int {
+		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 }
 
 // idleRules warns of rules that no event will ever reach.

@@ -67,6 +67,8 @@ func TestRulesLint(t *testing.T) {
 	dir := writeFiles(t, map[string]string{"brute.yml": bruteRules, "brute.test.yml": bruteTests})
 	expect(t, []string{"rules", "lint", dir}, exitOK, "ok: 1 rules, 1 correlations, 1 test files", "")
 	expect(t, []string{"rules", "lint", filepath.Join(dir, "brute.yml")}, exitOK, "1 test files", "")
+	expect(t, []string{"rules", "lint", filepath.Join(dir, "brute.test.yml")}, exitOK, "ok: 0 rules, 0 correlations, 1 test files", "")
+	expect(t, []string{"rules", "lint", filepath.Join(dir, "brute.yml"), filepath.Join(dir, "brute.test.yml")}, exitOK, "ok: 1 rules, 1 correlations, 1 test files", "")
 	expect(t, []string{"rules", "lint", "/nowhere"}, exitFailed, "", "no such file")
 	expect(t, []string{"rules", "lint", t.TempDir()}, exitFailed, "", "no rule files")
 
