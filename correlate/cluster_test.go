@@ -33,8 +33,10 @@ type cluster struct {
 	partitions int
 	client     *kafka.Client
 	producer   *kafka.Producer
+	fake       *kfake.Cluster // nil on Apache Kafka
 }
 
+// newCluster makes the topics. They are empty.
 func newCluster(t testing.TB, brokers []string, partitions int) *cluster {
 	t.Helper()
 	c := &cluster{t: t, brokers: brokers, partitions: partitions}
@@ -51,16 +53,22 @@ func newCluster(t testing.TB, brokers []string, partitions int) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A partition that is empty at the start is idle, and holds nobody back when its
-	// first events are long behind those of others. Here none is.
-	c.markers("open", fleetStart)
 	return c
 }
 
+// fakeCluster is one of kfake's.
 func fakeCluster(t testing.TB, partitions int) *cluster {
 	t.Helper()
-	return newCluster(t, testkit.KafkaFake(t, kfake.GroupMinSessionTimeout(crashSession)).ListenAddrs(), partitions)
+	fake := testkit.KafkaFake(t, kfake.GroupMinSessionTimeout(crashSession))
+	c := newCluster(t, fake.ListenAddrs(), partitions)
+	c.fake = fake
+	return c
 }
+
+// open sends a first event to every partition. One that is empty is idle, and
+// holds nobody back when its first events are long behind those of others: with
+// half an hour's events sent at once, these would be late.
+func (c *cluster) open() { c.markers("open", fleetStart) }
 
 func connect(t testing.TB, brokers []string, log *zap.Logger) (*kafka.Client, *kafka.Producer) {
 	t.Helper()
@@ -258,6 +266,7 @@ func (c *cluster) detections() []*schemas.Finding {
 		if err := json.Unmarshal(r.Value, f); err != nil {
 			c.t.Fatalf("detections/%d@%d: %v", p, r.Offset, err)
 		}
+		requireOCSF(c.t, r.Value)
 		out = append(out, f)
 	})
 	return out
@@ -292,9 +301,11 @@ func (c *cluster) committed(topic string) []int64 {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	out := make([]int64, c.partitions)
+	out := slices.Repeat([]int64{-1}, c.partitions)
 	for _, p := range res.Topics[topic] {
-		out[p.Partition] = p.CommittedOffset
+		if p.Error == nil {
+			out[p.Partition] = p.CommittedOffset
+		}
 	}
 	return out
 }

@@ -128,6 +128,7 @@ func testKills(t *testing.T, k *cluster, kills int, over time.Duration) {
 	events := fleetEvents(seed, 3000, 30*time.Minute)
 	want := expected(t, set, events)
 
+	k.open()
 	running := []*correlatorProcess{k.spawn(), k.spawn()}
 	done := k.feed(seed, events, over)
 	for range kills {
@@ -140,18 +141,19 @@ func testKills(t *testing.T, k *cluster, kills int, over time.Duration) {
 	k.close(fleetStart + (30 * time.Minute).Milliseconds())
 	k.quiet(60 * time.Second)
 	k.check(want)
-	if writers := k.snapshotWriters(); len(writers) < 3 {
+	if writers := k.snapshotWriters(""); len(writers) < 3 {
 		t.Errorf("only %d processes wrote snapshots: %v", len(writers), writers)
 	}
 }
 
-// snapshotWriters counts the snapshots by the process that wrote them.
-func (c *cluster) snapshotWriters() map[string]int {
+// snapshotWriters counts the snapshots of an input topic, "" for any, by the
+// process that wrote them.
+func (c *cluster) snapshotWriters(topic string) map[string]int {
 	c.t.Helper()
 	writers := make(map[string]int)
 	c.read(schemas.TopicState, func(p int, r *kafka.FetchedRecord) {
 		var m manifest
-		if !strings.Contains(string(r.Key), "/manifest/") {
+		if !strings.HasPrefix(string(r.Key), topic) || !strings.Contains(string(r.Key), "/manifest/") {
 			return
 		}
 		if err := json.Unmarshal(r.Value, &m); err != nil {

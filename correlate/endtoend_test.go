@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tocsin-io/tocsin/schemas"
 )
 
 // TestSameDetectionsHoweverPartitioned: the final detections are those of one
@@ -19,6 +21,7 @@ func TestSameDetectionsHoweverPartitioned(t *testing.T) {
 	for _, c := range []struct{ partitions, correlators int }{{1, 1}, {4, 1}, {7, 1}, {4, 2}} {
 		t.Run(fmt.Sprintf("%d partitions, %d correlators", c.partitions, c.correlators), func(t *testing.T) {
 			k := fakeCluster(t, c.partitions)
+			k.open()
 			for range c.correlators {
 				k.start(set)
 			}
@@ -34,5 +37,57 @@ func TestSameDetectionsHoweverPartitioned(t *testing.T) {
 				t.Errorf("IDs of detections beside the events (-first +this):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTwoOwnersAtOnce: workers that do not know yet that they were superseded go
+// on in their old ways. Two groups of correlators read and write the same topics,
+// snapshots included, and nothing is counted twice.
+func TestTwoOwnersAtOnce(t *testing.T) {
+	set := compileRules(t, fleetRules)
+	events := fleetEvents(2, 2000, 30*time.Minute)
+	k := fakeCluster(t, 3)
+	k.open()
+	k.start(set)
+	k.start(set, func(o *Options) { o.GroupID = "old" })
+	<-k.feed(2, events, time.Second)
+	k.close(fleetStart + (30 * time.Minute).Milliseconds())
+	k.quiet(60 * time.Second)
+	// The other group's records may come after: the order of the log says nothing.
+	want := expected(t, set, events)
+	await(t, 20*time.Second, func() string { return difference(want, outcomes(newest(k.detections()))) })
+}
+
+// TestIdlePartitionsHoldNobodyBack: windows behind the shuffle are decided though
+// most partitions have no events at all.
+func TestIdlePartitionsHoldNobodyBack(t *testing.T) {
+	set := compileRules(t, fleetRules)
+	k := fakeCluster(t, 5)
+	c := k.start(set, func(o *Options) { o.Watermark.Idle = 100 * time.Millisecond })
+	// One device, so one partition, with one certificate.
+	var events []*schemas.Event
+	for i, message := range []string{
+		`{"eventType":"Connect","status":"Failure"}`,
+		`{"type":"UnauthorizedAccess:x"}`,
+		`{"eventType":"Nothing"}`,
+	} {
+		at := fleetStart + int64([]int{0, 10, 400}[i])*1000
+		source := []string{schemas.SourceIoT, schemas.SourceGuardDuty, schemas.SourceIoT}[i]
+		events = append(events, &schemas.Event{
+			ID: schemas.EventID{byte(i + 1)}, Time: at, IngestTime: at, Source: []byte(source),
+			Device: []byte("pump"), CertificateID: []byte("cert"), Message: []byte(message),
+		})
+	}
+	k.send(1, events)
+	await(t, 20*time.Second, func() string {
+		for _, f := range newest(k.detections()) {
+			if f.FindingInfo.Analytic.UID == "c-ordered" && f.Status == "Resolved" && f.Count == 2 {
+				return ""
+			}
+		}
+		return "no closed detection of c-ordered"
+	})
+	if s := c.Status(); len(s) != 10 {
+		t.Errorf("%d partitions in the status: %+v", len(s), s)
 	}
 }
