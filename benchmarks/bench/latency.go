@@ -120,6 +120,8 @@ func (b *bench) latency(ctx context.Context) (s *section, err error) {
 		measured("memory of the tocsin process", float64(most.tocsin)/(1<<20), "MiB", atMost(barMemory), "resident, highest seen at this rate"),
 		measured("memory of the tocsin process while the windows were filled", float64(most.tocsinPeak)/(1<<20), "MiB", nil, fmt.Sprintf("highest since the start, at up to %s events/s", number(fast))),
 		measured("memory of the engine's process", float64(most.engine)/(1<<20), "MiB", nil, "resident, highest seen at this rate"),
+		measured("a correlator worker's pause for a snapshot, mean", (is.snapshotSeconds-was.snapshotSeconds)/max(is.snapshots-was.snapshots, 1), "s", nil,
+			fmt.Sprintf("%.0f snapshots", is.snapshots-was.snapshots)),
 		measured("background load", (is.ingested-was.ingested)/is.at.Sub(was.at).Seconds(), "events/s", nil, ""),
 		measured("cores used by tocsin", used.tocsin.Seconds()/span, "", nil, ""),
 		measured("cores used by the engine", used.engine.Seconds()/span, "", nil, ""),

@@ -15,7 +15,6 @@ type load struct {
 	t        *tocsin
 	prepared *simulate.Prepared
 	ledger   simulate.Ledger
-	log      func(string, ...any)
 }
 
 // newLoad returns a fleet of which rate is the number of log lines per second
@@ -32,13 +31,11 @@ func (b *bench) newLoad(t *tocsin, rate float64, start time.Time) (*load, error)
 	if err != nil {
 		return nil, err
 	}
-	return &load{t: t, prepared: prepared, log: b.log}, nil
+	return &load{t: t, prepared: prepared}, nil
 }
 
 // fill prepares the next n events.
-func (l *load) fill(n int) error {
-	return l.prepared.Fill(n)
-}
+func (l *load) fill(n int) error { return l.prepared.Fill(n) }
 
 // play sends what is prepared at a rate, 0 as fast as it is taken.
 func (l *load) play(ctx context.Context, rate float64) error {
@@ -57,14 +54,16 @@ func (l *load) play(ctx context.Context, rate float64) error {
 type position struct {
 	at                           time.Time
 	ingested, correlated, stored float64
-	records                      float64 // lag of all groups, in Kafka records
+	// What workers of the correlator stood still for, and how often.
+	snapshotSeconds, snapshots float64
 }
 
 func (l *load) position(ctx context.Context) (position, error) {
 	m, err := l.t.metrics(ctx)
 	return position{
 		at: time.Now(), ingested: m["tocsin_ingest_events_total"], correlated: m["tocsin_correlate_events_total"],
-		stored: m["tocsin_sink_rows_total{clickhouse}"], records: m["tocsin_kafka_consumer_lag_records"],
+		stored:          m["tocsin_sink_rows_total{clickhouse}"],
+		snapshotSeconds: m["tocsin_correlate_snapshot_duration_seconds_sum"], snapshots: m["tocsin_correlate_snapshot_duration_seconds_count"],
 	}, err
 }
 

@@ -202,8 +202,8 @@ func (t *tocsin) stop() error {
 	return errors.Join(fmt.Errorf("tocsin did not stop within %s\n%s", stopTimeout, t.logs), os.RemoveAll(t.dir))
 }
 
-// metrics returns the sums over all series of the families that are wanted, by
-// "name" or, with a label that tells them apart, "name{value}".
+// metrics returns the sums over all series of every metric as "name", and over
+// those with one value of a label as "name{value}".
 func (t *tocsin) metrics(ctx context.Context) (samples, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.admin+"/metrics", nil)
 	if err != nil {
@@ -222,7 +222,12 @@ func (t *tocsin) metrics(ctx context.Context) (samples, error) {
 	s := samples{}
 	for name, family := range families {
 		for _, m := range family.Metric {
-			v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue() + m.GetHistogram().GetSampleSum()
+			if h := m.GetHistogram(); h != nil {
+				s[name+"_sum"] += h.GetSampleSum()
+				s[name+"_count"] += float64(h.GetSampleCount())
+				continue
+			}
+			v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
 			s[name] += v
 			for _, l := range m.Label {
 				s[name+"{"+l.GetValue()+"}"] += v
