@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"time"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // pace keeps the rates, over the whole Run.
@@ -42,5 +44,5 @@ func (p *pace) wait(ctx context.Context, data []byte) error {
 	}
 	due := p.next
 	p.next = due.Add(time.Duration(cost * float64(time.Second)))
-	return sleep(ctx, due.Sub(now))
+	return backoff.Sleep(ctx, due.Sub(now))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/tocsin-io/tocsin/ingest"
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // handError is that the pipeline does not take anything any more, as opposed to
@@ -150,7 +151,7 @@ func (r *reading) again(ctx context.Context) error {
 		if len(back) == 0 {
 			return nil
 		}
-		if err := sleep(ctx, delay); err != nil {
+		if err := backoff.Sleep(ctx, delay); err != nil {
 			return err
 		}
 		for _, d := range back {
@@ -201,15 +202,4 @@ func unzip(r io.Reader) (io.Reader, error) {
 		return whole, nil
 	}
 	return gzip.NewReader(whole)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -33,6 +33,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/tocsin-io/tocsin/ingest"
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // The defaults of Options.
@@ -326,7 +327,7 @@ func (s *Source) firstList(ctx context.Context) ([]types.Shard, error) {
 			return nil, fmt.Errorf("list shards: %w", err)
 		}
 		s.log.Warn("cannot list shards; trying again", zap.Error(err))
-		if err := sleep(ctx, backoff(attempt)); err != nil {
+		if err := backoff.Sleep(ctx, backoff.Delay(attempt, firstBackoff, maxBackoff)); err != nil {
 			return nil, err
 		}
 	}

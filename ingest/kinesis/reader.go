@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/ingest"
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 const (
@@ -57,7 +57,7 @@ func (r *reader) run(ctx context.Context) (done bool, err error) {
 		if r.from != before {
 			attempt = 0
 		}
-		if err := sleep(ctx, backoff(attempt)); err != nil {
+		if err := backoff.Sleep(ctx, backoff.Delay(attempt, firstBackoff, maxBackoff)); err != nil {
 			return false, err
 		}
 	}
@@ -138,7 +138,7 @@ func (r *reader) poll(ctx context.Context, w *window, at Checkpoint) (end bool, 
 				s.log.Warn("cannot read shard; trying again", zap.String("shard", r.shard), zap.String("result", result), zap.Error(err))
 			}
 			if result != resultExpired {
-				due = time.Now().Add(backoff(attempt))
+				due = time.Now().Add(backoff.Delay(attempt, firstBackoff, maxBackoff))
 			}
 			attempt++
 			err = nil
@@ -292,25 +292,4 @@ func classify(err error) string {
 		}
 	}
 	return resultError
-}
-
-// backoff doubles from firstBackoff to maxBackoff, less up to half of it at
-// random, so that the shards do not come back together.
-func backoff(attempt int) time.Duration {
-	d := maxBackoff
-	if attempt < 16 {
-		d = min(firstBackoff<<attempt, maxBackoff)
-	}
-	return d - rand.N(d/2)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

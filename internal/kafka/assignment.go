@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	kgo "github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // Assignment is a partition that belongs to this member for one generation of the group. SeekTo and Fetch are for the
@@ -187,7 +189,7 @@ func (a *Assignment) failed(ctx context.Context, err error) (FetchBatch, error) 
 		// Its error would come back from the next fetch.
 		_ = a.w.client.refresh(ctx)
 	}
-	serr := sleep(ctx, backoff(a.failures, 50*time.Millisecond, 2*time.Second))
+	serr := backoff.Sleep(ctx, backoff.Delay(a.failures, 50*time.Millisecond, 2*time.Second))
 	a.failures++
 	return empty, serr
 }

@@ -8,6 +8,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,8 @@ import (
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 	"github.com/segmentio/kafka-go/protocol/metadata"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 const (
@@ -53,9 +56,12 @@ func Dial(cfg Config, log *zap.Logger) (*Client, error) {
 		return nil, errors.Join(problems...)
 	}
 	cfg = cfg.withDefaults()
-	tlsConfig, err := cfg.TLS.clientConfig()
-	if err != nil {
-		return nil, err
+	var tlsConfig *tls.Config // nil when TLS is off
+	if cfg.TLS.Enabled {
+		var err error
+		if tlsConfig, err = cfg.TLS.Config(); err != nil {
+			return nil, fmt.Errorf("kafka tls: %w", err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.DialTimeout)
 	defer cancel()
@@ -245,7 +251,7 @@ func (c *Client) listOffset(ctx context.Context, topic string, partition int, ti
 		if rerr := c.refresh(ctx); rerr != nil {
 			return fail(rerr)
 		}
-		if serr := sleep(ctx, backoff(attempt, 50*time.Millisecond, time.Second)); serr != nil {
+		if serr := backoff.Sleep(ctx, backoff.Delay(attempt, 50*time.Millisecond, time.Second)); serr != nil {
 			return fail(err)
 		}
 	}

@@ -2,12 +2,9 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"time"
 
@@ -17,6 +14,8 @@ import (
 	"github.com/segmentio/kafka-go/sasl/aws_msk_iam_v2"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/tocsin-io/tocsin/internal/tlsconfig"
 )
 
 // SASL mechanisms, by the names Kafka gives them.
@@ -34,8 +33,9 @@ type Config struct {
 	Brokers []string
 	// ClientID appears in the broker's logs, metrics and quotas. Default "tocsin".
 	ClientID string
-	TLS      TLS
-	SASL     SASL
+	// TLS files are read once, by [Dial].
+	TLS  TLS
+	SASL SASL
 	// DialTimeout bounds TCP connect, TLS handshake and SASL exchange together. Default 5 s.
 	DialTimeout time.Duration
 	// RequestTimeout bounds one round trip to a broker that is connected. A broker that is silent for longer is taken for
@@ -43,18 +43,8 @@ type Config struct {
 	RequestTimeout time.Duration
 }
 
-// TLS configures transport encryption. CAFile, CertFile and KeyFile are PEM files, read once by [Dial].
-type TLS struct {
-	Enabled bool
-	// CAFile replaces the system's root certificates.
-	CAFile string
-	// CertFile and KeyFile are the client certificate for mutual TLS; both or neither.
-	CertFile, KeyFile string
-	// ServerName overrides the name the broker's certificate is checked against (default: the host dialled).
-	ServerName string
-	// InsecureSkipVerify accepts any broker certificate. For experiments only.
-	InsecureSkipVerify bool
-}
+// TLS configures transport encryption.
+type TLS = tlsconfig.Client
 
 // SASL configures authentication.
 type SASL struct {
@@ -125,36 +115,6 @@ func (c Config) Validate() []error {
 		bad("kafka timeouts must not be negative")
 	}
 	return problems
-}
-
-// clientConfig returns nil when TLS is off.
-func (t TLS) clientConfig() (*tls.Config, error) {
-	if !t.Enabled {
-		return nil, nil
-	}
-	cfg := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         t.ServerName,
-		InsecureSkipVerify: t.InsecureSkipVerify, //nolint:gosec // the operator asked for it by name
-	}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka tls: CA file: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka tls: CA file %s holds no PEM certificate", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka tls: client certificate: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
 }
 
 // mechanism returns nil when SASL is off. For AWS_MSK_IAM it loads the AWS default credential chain, which reads the

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	kgo "github.com/segmentio/kafka-go"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 const (
@@ -122,7 +124,7 @@ func (c *Client) FetchFrom(ctx context.Context, topic string, partition int, off
 			// Its error would come back from the next attempt.
 			_ = c.refresh(ctx)
 		}
-		if serr := sleep(ctx, backoff(attempt, 50*time.Millisecond, 2*time.Second)); serr != nil {
+		if serr := backoff.Sleep(ctx, backoff.Delay(attempt, 50*time.Millisecond, 2*time.Second)); serr != nil {
 			return batch, err
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	kgo "github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // Offsets with a meaning, for [GroupOptions].StartOffset and [Assignment.SeekTo].
@@ -155,7 +157,7 @@ func awaitTopics(ctx context.Context, c *Client, opts GroupOptions, m *groupMetr
 			}
 			m.groupErrors.WithLabelValues(Reason(err)).Inc()
 			log.Warn("topic to consume is not there yet", zap.String("topic", topic), zap.Error(err))
-			if err := sleep(ctx, backoff(attempt, opts.JoinBackoff, 5*time.Second)); err != nil {
+			if err := backoff.Sleep(ctx, backoff.Delay(attempt, opts.JoinBackoff, 5*time.Second)); err != nil {
 				return err
 			}
 		}
@@ -202,7 +204,7 @@ func watchPartitions(ctx context.Context, c *Client, opts GroupOptions, log *zap
 			}
 			known[topic] = n
 		}
-		if sleep(ctx, partitionWatchInterval) != nil {
+		if backoff.Sleep(ctx, partitionWatchInterval) != nil {
 			return
 		}
 	}
@@ -243,9 +245,9 @@ func (w *groupWorker) run(ctx context.Context) {
 			attempt = 0
 		}
 		w.metrics.handlerErr.WithLabelValues(w.topic).Inc()
-		delay := backoff(attempt, handlerBackoff, maxHandlerBackoff)
+		delay := backoff.Delay(attempt, handlerBackoff, maxHandlerBackoff)
 		w.log.Error("partition worker failed, will be started again", zap.Error(err), zap.Duration("in", delay))
-		if sleep(ctx, delay) != nil {
+		if backoff.Sleep(ctx, delay) != nil {
 			return
 		}
 	}

@@ -1,29 +1,10 @@
 package kafka
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// register registers a collector, or returns the one that an earlier producer or group registered under the same name: they
-// share a registry and differ in labels only. A nil registerer keeps the metrics unexported.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if reg == nil {
-		return c
-	}
-	err := reg.Register(c)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
-		if existing, ok := already.ExistingCollector.(C); ok {
-			return existing
-		}
-	}
-	if err != nil {
-		panic(err) // two different metrics under one name: a programming error
-	}
-	return c
-}
+	"github.com/tocsin-io/tocsin/internal/telemetry"
+)
 
 type producerMetrics struct {
 	records, bytes, retries, errors *prometheus.CounterVec
@@ -33,25 +14,25 @@ type producerMetrics struct {
 
 func newProducerMetrics(reg prometheus.Registerer) *producerMetrics {
 	return &producerMetrics{
-		records: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		records: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tocsin_kafka_produced_records_total", Help: "Records acknowledged by all in-sync replicas.",
 		}, []string{"topic"})),
-		bytes: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		bytes: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tocsin_kafka_produced_bytes_total", Help: "Bytes of acknowledged record batches, after compression.",
 		}, []string{"topic"})),
-		retries: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		retries: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tocsin_kafka_produce_retries_total", Help: "Produce requests that are sent again, by why the last one failed.",
 		}, []string{"topic", "reason"})),
-		errors: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		errors: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tocsin_kafka_produce_errors_total", Help: "Records that could not be produced, by reason.",
 		}, []string{"topic", "reason"})),
-		inFlight: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+		inFlight: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tocsin_kafka_produce_in_flight_bytes", Help: "Bytes of records accepted for producing and not yet acknowledged.",
 		})),
-		limit: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+		limit: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tocsin_kafka_produce_in_flight_limit_bytes", Help: "Bound on in-flight bytes at which producing blocks.",
 		})),
-		duration: register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: telemetry.Register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tocsin_kafka_produce_request_seconds", Help: "Time from sending a record batch to its acknowledgement, retries included.",
 			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"topic"})),
@@ -68,11 +49,11 @@ type groupMetrics struct {
 
 func newGroupMetrics(reg prometheus.Registerer, group string) *groupMetrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"group"}, labels...))).
+		return telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"group"}, labels...))).
 			MustCurryWith(prometheus.Labels{"group": group})
 	}
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, append([]string{"group"}, labels...))).
+		return telemetry.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, append([]string{"group"}, labels...))).
 			MustCurryWith(prometheus.Labels{"group": group})
 	}
 	return &groupMetrics{

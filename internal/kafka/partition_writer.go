@@ -12,6 +12,8 @@ import (
 	kgo "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // pendingRecord is a record on its way. Exactly one of done and call is set.
@@ -269,7 +271,7 @@ func (w *partitionWriter) sendBatch(recs []pendingRecord) (int64, error) {
 			_ = w.p.client.refresh(w.p.ctx)
 		}
 		// When ctx ends during the sleep, the next attempt finds out.
-		_ = sleep(w.p.ctx, backoff(attempt, w.p.opts.RetryBackoff, w.p.opts.MaxRetryBackoff))
+		_ = backoff.Sleep(w.p.ctx, backoff.Delay(attempt, w.p.opts.RetryBackoff, w.p.opts.MaxRetryBackoff))
 	}
 }
 

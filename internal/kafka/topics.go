@@ -12,6 +12,8 @@ import (
 
 	kgo "github.com/segmentio/kafka-go"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // TopicSpec describes a topic as the configuration wants it.
@@ -127,7 +129,7 @@ func (c *Client) waitForCluster(ctx context.Context) error {
 			return fmt.Errorf("kafka: %w", err)
 		}
 		c.log.Warn("kafka is not reachable yet", zap.Error(err), zap.Strings("brokers", c.cfg.Brokers))
-		if sleep(ctx, backoff(attempt, minRefreshInterval, 2*time.Second)) != nil {
+		if backoff.Sleep(ctx, backoff.Delay(attempt, minRefreshInterval, 2*time.Second)) != nil {
 			return fmt.Errorf("kafka: %w", err)
 		}
 	}
@@ -178,7 +180,7 @@ func (c *Client) awaitLeaders(ctx context.Context, names []string) (map[string]i
 			}
 			err = fmt.Errorf("no leader for %s yet", missing)
 		}
-		if serr := sleep(ctx, backoff(attempt, minRefreshInterval, time.Second)); serr != nil {
+		if serr := backoff.Sleep(ctx, backoff.Delay(attempt, minRefreshInterval, time.Second)); serr != nil {
 			return nil, fmt.Errorf("waiting for topics: %w", err)
 		}
 		// The error, if any, comes back from the metadata call above.

@@ -1,8 +1,6 @@
 package clickhouse
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +12,8 @@ import (
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/tocsin-io/tocsin/internal/tlsconfig"
 )
 
 // Options say how to reach a server. Only URL is needed.
@@ -38,19 +38,8 @@ type Options struct {
 	MaxConns int
 }
 
-// TLS configures https:// and clickhouse:// with Enabled.
-type TLS struct {
-	// Enabled turns TLS on for clickhouse://; https:// has it anyway.
-	Enabled bool
-	// CAFile replaces the system's root certificates; CertFile and KeyFile are a
-	// client certificate. PEM.
-	CAFile, CertFile, KeyFile string
-	// ServerName overrides the name that the server's certificate is checked
-	// against.
-	ServerName string
-	// InsecureSkipVerify accepts any certificate. For experiments only.
-	InsecureSkipVerify bool
-}
+// TLS configures https://, and clickhouse:// with Enabled.
+type TLS = tlsconfig.Client
 
 // identifier is what a database or cluster may be called: names are put into
 // SQL text, where nothing else can be a parameter.
@@ -154,8 +143,8 @@ func (o Options) driverOptions() (*ch.Options, error) {
 		}
 	}
 	if secure {
-		if opt.TLS, err = o.TLS.config(); err != nil {
-			return nil, err
+		if opt.TLS, err = o.TLS.Config(); err != nil {
+			return nil, fmt.Errorf("clickhouse tls: %w", err)
 		}
 	}
 	opt.Compression, err = o.compression(opt.Addr)
@@ -196,30 +185,4 @@ func readPassword(path string) (string, error) {
 		return "", fmt.Errorf("clickhouse password file: %w", err)
 	}
 	return strings.TrimRight(string(b), "\r\n"), nil
-}
-
-func (t TLS) config() (*tls.Config, error) {
-	cfg := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         t.ServerName,
-		InsecureSkipVerify: t.InsecureSkipVerify, //nolint:gosec // the operator asked for it by name
-	}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("clickhouse tls: CA file: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("clickhouse tls: CA file %s holds no PEM certificate", t.CAFile)
-		}
-	}
-	if t.CertFile != "" || t.KeyFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("clickhouse tls: client certificate: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
 }

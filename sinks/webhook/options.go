@@ -2,20 +2,19 @@ package webhook
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/internal/tlsconfig"
 	"github.com/tocsin-io/tocsin/sinks"
 )
 
@@ -165,14 +164,11 @@ func (o Options) client(resolver *net.Resolver) (*http.Client, error) {
 		transport.Proxy = http.ProxyURL(proxy)
 	}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+		roots, err := tlsconfig.Roots(o.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("webhook %s: CA file: %w", o.Name, err)
+			return nil, fmt.Errorf("webhook %s: %w", o.Name, err)
 		}
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("webhook %s: CA file %s holds no PEM certificate", o.Name, o.CAFile)
-		}
+		transport.TLSClientConfig.RootCAs = roots
 	}
 	return &http.Client{
 		Transport: transport,
