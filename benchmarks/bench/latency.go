@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,5 +143,5 @@ func percentile(values []time.Duration, p float64) time.Duration {
 		return 0
 	}
 	values = slices.Sorted(slices.Values(values))
-	return values[min(int(p*float64(len(values))), len(values)-1)]
+	return values[max(int(math.Ceil(p*float64(len(values))))-1, 0)]
 }

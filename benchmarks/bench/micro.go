@@ -36,7 +36,7 @@ var microBars = []microBar{
 	{what: "correlate: allocations for an event that matches nothing", bench: "Correlate/quiet", metric: "allocs/op", bar: atMost(0)},
 
 	{what: "rules: all SigmaHQ rules, mixed events", bench: "RulesCorpus/rules=3780", metric: "events/cpu-s", unit: "events/s of one core", bar: atLeast(20_000)},
-	{what: "rules: cost of 3,780 rules over that of 1,000", bench: "RulesCorpus/rules=3780", metric: "ns/op", over: "RulesCorpus/rules=1000", unit: "x", bar: atMost(1.3)},
+	{what: "rules: cost of 3,780 rules over that of 1,000", bench: "RulesCorpus/rules=1000", metric: "events/cpu-s", over: "RulesCorpus/rules=3780", unit: "x", bar: atMost(1.3)},
 	{what: "rules: allocations for an event, all SigmaHQ rules", bench: "RulesCorpus/rules=3780", metric: "allocs/op", bar: atMost(0)},
 	{what: "rules: own packs, IoT logs", bench: "RulesIoT", metric: "events/cpu-s", unit: "events/s of one core", bar: atLeast(500_000)},
 	{what: "rules: compile 3,780 rules", bench: "RulesCompile", metric: "ns/op", scale: 1e-9, unit: "s", bar: atMost(2)},
