@@ -50,7 +50,7 @@ func field(path, name, otherwise string) string {
 	return otherwise
 }
 
-var notInNames = regexp.MustCompile(`\(R\)|\(TM\)|\bCPU\b|\bProcessor\b|@.*|[^A-Za-z0-9]+`)
+var notInNames = regexp.MustCompile(`\s*@.*|\(R\)|\(TM\)|\bCPU\b|\bProcessor\b|[^A-Za-z0-9]+`)
 
 // short is the machine's part of a file name.
 func (m machine) short() string {
