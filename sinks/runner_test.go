@@ -292,10 +292,6 @@ func TestStatus(t *testing.T) {
 	if err != nil || calls != 4 || s.Err() != nil {
 		t.Errorf("%v after %d calls, status %v", err, calls, s.Err())
 	}
-	fatal := errors.New("fatal")
-	if err := s.Retry(t.Context(), Backoff{}, nil, func() error { return Permanent(fatal) }); !errors.Is(err, fatal) || s.Err() != nil {
-		t.Errorf("%v, status %v", err, s.Err())
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	err = s.Retry(ctx, Backoff{First: time.Hour}, func(error) string { return "r" }, func() error { cancel(); return errors.New("e") })
 	if !errors.Is(err, context.Canceled) {

@@ -2,13 +2,13 @@ package sinks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/internal/backoff"
 )
 
 // Status is what is known of a sink's receiver. A sink reports its attempts
@@ -97,36 +97,32 @@ type Backoff struct {
 	First, Max time.Duration
 }
 
-func (b Backoff) exponential() *backoff.ExponentialBackOff {
-	e := backoff.NewExponentialBackOff()
-	e.InitialInterval, e.MaxInterval, e.Multiplier, e.RandomizationFactor = 100*time.Millisecond, 30*time.Second, 2, 0.5
-	if b.First > 0 {
-		e.InitialInterval = b.First
+// Delay returns the time before retry number attempt; 0 is the first.
+func (b Backoff) Delay(attempt int) time.Duration {
+	if b.First <= 0 {
+		b.First = 100 * time.Millisecond
 	}
-	if b.Max > 0 {
-		e.MaxInterval = b.Max
+	if b.Max <= 0 {
+		b.Max = 30 * time.Second
 	}
-	e.Reset()
-	return e
+	return backoff.Delay(attempt, b.First, b.Max)
 }
 
-// Retry calls attempt until it succeeds, ctx ends, or it returns an error
-// wrapped by Permanent. It reports to s; reason classifies an error.
+// Retry calls attempt until it succeeds or ctx ends, whose error it returns
+// then. It reports to s; reason classifies an error.
 func (s *Status) Retry(ctx context.Context, b Backoff, reason func(error) string, attempt func() error) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	for n := 0; ; n++ {
 		err := attempt()
-		var permanent *backoff.PermanentError
-		switch {
-		case err == nil:
+		if err == nil {
 			s.OK()
-		case ctx.Err() != nil, errors.As(err, &permanent):
-		default:
-			s.Failed(reason(err), err)
+			return nil
 		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(b.exponential()), backoff.WithMaxElapsedTime(0))
-	return err
+		if ctx.Err() != nil {
+			return ctx.Err() // which says nothing about the receiver
+		}
+		s.Failed(reason(err), err)
+		if err := backoff.Sleep(ctx, b.Delay(n)); err != nil {
+			return err
+		}
+	}
 }
-
-// Permanent marks an error that Retry must not try again.
-func Permanent(err error) error { return backoff.Permanent(err) }

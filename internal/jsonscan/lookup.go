@@ -28,12 +28,3 @@ func Lookup(data []byte, path ...string) (Value, bool) {
 	}
 	return v, true
 }
-
-// Valid reports whether data is one JSON value with nothing but white space
-// around it.
-func Valid(data []byte) bool {
-	var s Scanner
-	s.Reset(data)
-	s.Value()
-	return s.End()
-}

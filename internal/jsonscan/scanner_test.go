@@ -46,18 +46,27 @@ func TestScannerAgreesWithEncodingJSON(t *testing.T) {
 	}
 }
 
+// valid reports whether data is one JSON value with nothing but white space
+// around it.
+func valid(data []byte) bool {
+	var s Scanner
+	s.Reset(data)
+	s.Value()
+	return s.End()
+}
+
 func checkAgainstStdlib(t *testing.T, data []byte) {
 	t.Helper()
 	checkIndexed(t, data)
-	valid := Valid(data)
-	if want := json.Valid(data); valid != want && !tooDeep(data) {
-		t.Fatalf("Valid(%q) = %v, encoding/json says %v", data, valid, want)
+	ok := valid(data)
+	if want := json.Valid(data); ok != want && !tooDeep(data) {
+		t.Fatalf("valid(%q) = %v, encoding/json says %v", data, ok, want)
 	}
-	got, ok := build(data)
-	if ok != valid {
-		t.Fatalf("%q: walking it says %v, skipping it says %v", data, ok, valid)
+	got, walked := build(data)
+	if walked != ok {
+		t.Fatalf("%q: walking it says %v, skipping it says %v", data, walked, ok)
 	}
-	if !valid {
+	if !ok {
 		return
 	}
 	var want any
@@ -208,7 +217,7 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	deep := strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth)
-	if !Valid([]byte(deep)) {
+	if !valid([]byte(deep)) {
 		t.Errorf("%d levels are not accepted", MaxDepth)
 	}
 }

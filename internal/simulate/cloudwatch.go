@@ -156,9 +156,6 @@ func (s *Subscription) Flush() error {
 	return nil
 }
 
-// Lines returns how many distinct lines were added.
-func (s *Subscription) Lines() uint64 { return s.seq }
-
 func (s *Subscription) flush(st *logStream) error {
 	if len(st.lines) == 0 {
 		return nil
@@ -212,10 +209,8 @@ func (s *Subscription) flush(st *logStream) error {
 	return s.emit(p)
 }
 
-// EventID returns the ID that CloudWatch gives the line with this number: 56
-// decimal digits that begin with the time.
-func EventID(time int64, seq uint64) string { return string(appendEventID(nil, time, seq)) }
-
+// appendEventID appends the ID that CloudWatch gives the line with this number:
+// 56 decimal digits that begin with the time.
 func appendEventID(b []byte, time int64, seq uint64) []byte {
 	b = append(b, '3')
 	b = appendPadded(b, uint64(time), 15)

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/cespare/xxhash/v2"
 	"go.uber.org/zap"
 
@@ -129,12 +128,9 @@ func (s *Sink) wants(f *schemas.Finding) bool {
 // deliver sends a message until the receiver has it, it is given up, or its
 // partition is.
 func (s *Sink) deliver(ctx context.Context, m *message) {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval, wait.Multiplier = s.opts.Backoff.First, s.opts.Backoff.Max, 2
-	wait.Reset()
 	started := time.Now()
 	refusals := 0
-	for {
+	for n := 0; ; n++ {
 		if !s.await(ctx, m.from) || !m.from.begin() {
 			return
 		}
@@ -172,7 +168,7 @@ func (s *Sink) deliver(ctx context.Context, m *message) {
 			return
 		}
 		m.from.end()
-		pause := wait.NextBackOff()
+		pause := s.opts.Backoff.Delay(n)
 		if f.retryAfter > 0 {
 			pause = f.retryAfter
 		}
