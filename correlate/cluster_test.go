@@ -285,28 +285,39 @@ func (c *cluster) deadLetters() []schemas.DeadLetter {
 	return out
 }
 
-// committed returns the group's offset of a partition, -1 without one.
-func (c *cluster) committed(topic string) []int64 {
+// withAdmin calls fn with a client of kafka-go's own, for what the pipeline never
+// does.
+func (c *cluster) withAdmin(fn func(ctx context.Context, admin *kgo.Client) error) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	transport := &kgo.Transport{}
 	defer transport.CloseIdleConnections()
+	if err := fn(ctx, &kgo.Client{Addr: kgo.TCP(c.brokers...), Transport: transport}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// committed returns the group's offset of a partition, -1 without one.
+func (c *cluster) committed(topic string) []int64 {
+	c.t.Helper()
+	out := slices.Repeat([]int64{-1}, c.partitions)
 	parts := make([]int, c.partitions)
 	for p := range parts {
 		parts[p] = p
 	}
-	client := &kgo.Client{Addr: kgo.TCP(c.brokers...), Transport: transport}
-	res, err := client.OffsetFetch(ctx, &kgo.OffsetFetchRequest{GroupID: "tocsin-correlate", Topics: map[string][]int{topic: parts}})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	out := slices.Repeat([]int64{-1}, c.partitions)
-	for _, p := range res.Topics[topic] {
-		if p.Error == nil {
-			out[p.Partition] = p.CommittedOffset
+	c.withAdmin(func(ctx context.Context, admin *kgo.Client) error {
+		res, err := admin.OffsetFetch(ctx, &kgo.OffsetFetchRequest{GroupID: "tocsin-correlate", Topics: map[string][]int{topic: parts}})
+		if err != nil {
+			return err
 		}
-	}
+		for _, p := range res.Topics[topic] {
+			if p.Error == nil {
+				out[p.Partition] = p.CommittedOffset
+			}
+		}
+		return nil
+	})
 	return out
 }
 

@@ -75,7 +75,7 @@ func (in *eventInput) process(ctx context.Context, rec *kafka.FetchedRecord) {
 	var ev schemas.Event
 	n := 0
 	for in.reader.Next(&ev) {
-		in.event(ctx, &ev, rec.Offset)
+		in.event(ctx, &ev, rec)
 		n++
 	}
 	in.w.c.metrics.events.Add(float64(n))
@@ -86,7 +86,7 @@ func (in *eventInput) process(ctx context.Context, rec *kafka.FetchedRecord) {
 	}
 }
 
-func (in *eventInput) event(ctx context.Context, ev *schemas.Event, offset int64) {
+func (in *eventInput) event(ctx context.Context, ev *schemas.Event, rec *kafka.FetchedRecord) {
 	for len(in.lanes) <= int(ev.Lane) && len(in.lanes) < schemas.MaxLanes {
 		in.lanes = append(in.lanes, nil)
 	}
@@ -95,7 +95,11 @@ func (in *eventInput) event(ctx context.Context, ev *schemas.Event, offset int64
 		lane = in.tracker.Lane(in.reader.Lane(ev.Lane))
 		in.lanes[min(int(ev.Lane), len(in.lanes)-1)] = lane
 	}
-	sane := lane.Observe(ev.Time, ev.IngestTime)
+	ingested := ev.IngestTime
+	if ingested == 0 {
+		ingested = rec.Time.UnixMilli() // of a producer that does not say
+	}
+	sane := lane.Observe(ev.Time, ingested)
 	matched, matches := in.feeder.match(ev, sane)
 	if len(matched) == 0 {
 		return
@@ -107,7 +111,7 @@ func (in *eventInput) event(ctx context.Context, ev *schemas.Event, offset int64
 		}
 	}
 	for i := range matches {
-		in.route(ctx, &matches[i], offset)
+		in.route(ctx, &matches[i], rec.Offset)
 	}
 }
 

@@ -52,6 +52,7 @@ const maxLevels = 64
 func (s *sourceMarks) hear(source int, mark int64, idle bool) {
 	level, partition := source/maxSources-2, source%maxSources
 	switch {
+	case source < 0:
 	case source < maxSources && partition < len(s.sources):
 		m := &s.sources[partition]
 		m.heard, m.idle, m.watermark = true, idle, max(m.watermark, mark)

@@ -93,11 +93,12 @@ func (t *Tracker) add(name string) *Lane {
 }
 
 // Observe notes an event of the lane, both times in Unix milliseconds. It
-// reports false for an event whose time is too far after its ingest time: that
-// one does not move the watermark and must take no part in windows.
+// reports false for an event whose time is too far after its ingest time, or
+// before 1970: that one does not move the watermark and must take no part in
+// windows.
 func (l *Lane) Observe(eventTime, ingestTime int64) bool {
 	l.idleFor = 0
-	if ingestTime != 0 && eventTime > ingestTime+l.future {
+	if eventTime < 0 || ingestTime != 0 && eventTime > ingestTime+l.future {
 		return false
 	}
 	if eventTime > l.max {

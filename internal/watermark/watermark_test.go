@@ -2,6 +2,7 @@ package watermark
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
@@ -73,6 +74,14 @@ func TestFutureEventsDoNotMoveTheWatermark(t *testing.T) {
 	}
 	if l.Observe(2001, 1000) {
 		t.Error("event beyond the tolerance accepted")
+	}
+	if got := tr.Watermark(); got != 1999 {
+		t.Errorf("got %d, want 1999", got)
+	}
+	// Nor those of times that no clock shows: the disorder taken off the least
+	// number would be the greatest one.
+	if tr.Lane([]byte("b")).Observe(math.MinInt64+1, 1000) {
+		t.Error("event before 1970 accepted")
 	}
 	if got := tr.Watermark(); got != 1999 {
 		t.Errorf("got %d, want 1999", got)
