@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/ingest"
+	"github.com/tocsin-io/tocsin/ingest/bindings"
 	"github.com/tocsin-io/tocsin/ingest/decode"
 	"github.com/tocsin-io/tocsin/ingest/file"
 	"github.com/tocsin-io/tocsin/ingest/firehose"
@@ -36,14 +37,19 @@ func (p *plant) startIngest(ctx context.Context, alone bool) error {
 	if err != nil {
 		return err
 	}
-	bindings := identity.NewBindings(maxBindings)
+	table := identity.NewBindings(maxBindings)
+	known, err := bindings.Open(ctx, p.client, p.producer, table, p.log.Named("ingest"))
+	if err != nil {
+		return err
+	}
+	p.life.Go("bindings", true, known.Run)
 	pipeline, err := ingest.New(ingest.Options{
 		Decoders: c.Decoders, Partitions: partitions, DeadLetterPartitions: deadLetters,
 		Producer: p.producer,
 		NewDecoder: func() *decode.Decoder {
 			return decode.New(decode.Options{
 				MaxInflated: int64(c.MaxInflated), MaxMessage: int(c.MaxMessage), MaxFuture: c.MaxFuture.Std(),
-				Bindings: bindings, Account: c.Account, Region: c.Region,
+				Bindings: table, Account: c.Account, Region: c.Region,
 			})
 		},
 		BatchBytes: int(c.Batch.Bytes), BatchLinger: c.Batch.Linger.Std(),

@@ -16,7 +16,8 @@ const shards = 16
 // What it answers depends on what this process has seen so far. That is why an
 // answer is used once, at ingest, and recorded in the event.
 type Bindings struct {
-	shard [shards]bindingShard
+	shard    [shards]bindingShard
+	onChange func(certificateID, device []byte)
 }
 
 // bindingShard keeps two generations. Reading an entry of the old one moves it
@@ -41,6 +42,11 @@ func NewBindings(n int) *Bindings {
 	}
 	return b
 }
+
+// OnChange has fn called for every binding that Learn makes or changes. fn must
+// not block, and must not change what it is given; it may be called from many
+// goroutines at once. OnChange must be called before the first Learn.
+func (b *Bindings) OnChange(fn func(certificateID, device []byte)) { b.onChange = fn }
 
 // DeviceOf returns the device that certificateID (64 lower-case hex digits) is
 // bound to, nil when it is not known. The result never changes.
@@ -75,8 +81,20 @@ func (b *Bindings) DeviceOf(certificateID []byte) []byte {
 // existing binding stays: a client that merely uses a certificate must not take
 // it over from the one that connected with it.
 func (b *Bindings) Learn(certificateID, device []byte, rebind bool) {
+	if device, changed := b.learn(certificateID, device, rebind); changed && b.onChange != nil {
+		b.onChange(certificateID, device)
+	}
+}
+
+// Restore binds as Learn with rebind does, for what is known from elsewhere:
+// OnChange's function does not hear of it.
+func (b *Bindings) Restore(certificateID, device []byte) { b.learn(certificateID, device, true) }
+
+// learn returns the binding's device, in memory that does not change, and
+// whether it is a new one.
+func (b *Bindings) learn(certificateID, device []byte, rebind bool) (now []byte, changed bool) {
 	if len(certificateID) != CertificateIDLen || len(device) == 0 {
-		return
+		return nil, false
 	}
 	key := [CertificateIDLen]byte(certificateID)
 	s := b.of(&key)
@@ -84,7 +102,7 @@ func (b *Bindings) Learn(certificateID, device []byte, rebind bool) {
 	have, young := s.young[key]
 	s.mu.RUnlock()
 	if young && (!rebind || string(have) == string(device)) {
-		return
+		return have, false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,9 +111,10 @@ func (b *Bindings) Learn(certificateID, device []byte, rebind bool) {
 		have, known = s.old[key]
 	}
 	if !known || (rebind && string(have) != string(device)) {
-		have = append([]byte(nil), device...)
+		have, changed = append([]byte(nil), device...), true
 	}
 	s.put(key, have)
+	return have, changed
 }
 
 // Len returns how many bindings are held.
