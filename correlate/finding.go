@@ -167,9 +167,7 @@ func (f *findingOf) activity(out *schemas.Finding) {
 		out.ActivityID, out.ActivityName = schemas.ActivityClose, "Close"
 		out.StatusID, out.Status = schemas.StatusSuppressed, "Suppressed"
 		if f.kind == EpisodeMerged {
-			if f.kind == EpisodeMerged {
 			out.Unmapped.MergedInto = f.mergedTo.String()
-		}
 		}
 	default:
 		out.ActivityID, out.ActivityName = schemas.ActivityCreate, "Create"
