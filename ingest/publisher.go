@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -13,15 +11,8 @@ import (
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
-const (
-	// reasonKafkaTooLarge is the reason of events that the topic does not accept.
-	reasonKafkaTooLarge = "kafka_too_large"
-	// maxErrorText bounds the error text in a dead letter.
-	maxErrorText = 2048
-	// leastRaw is the amount of raw input below which a dead letter that is too
-	// large for its topic is not cut any further.
-	leastRaw = 1024
-)
+// reasonKafkaTooLarge is the reason of events that the topic does not accept.
+const reasonKafkaTooLarge = "kafka_too_large"
 
 // batch is the value of one tocsin.events record while it is filled and on its
 // way, and the deliveries that it carries a part of.
@@ -126,29 +117,17 @@ func (p *Pipeline) replace(b *batch, cause error) {
 func (p *Pipeline) deadLetter(t *tracker, reason string, cause error, origin string, raw []byte, size int) {
 	t.m.deadLetter(reason)
 	p.log.Debug("dead letter", zap.String("reason", reason), zap.String("origin", origin), zap.Error(cause))
-	text := "unknown"
-	if cause != nil {
-		text = cause.Error()
-	}
-	if len(text) > maxErrorText {
-		text = strings.ToValidUTF8(text[:maxErrorText], "")
-	}
-	letter := schemas.DeadLetter{
-		Time:    time.Now().UTC(),
-		Source:  t.d.Source,
-		Origin:  origin,
-		Reason:  reason,
-		Error:   text,
-		RawSize: size,
+	letter := schemas.NewDeadLetter(t.d.Source, origin, reason, cause, raw)
+	if size > len(raw) {
+		letter.RawSize, letter.Truncated = size, true
 	}
 	t.hold()
-	p.sendDeadLetter(t, letter, raw[:min(len(raw), schemas.MaxDeadLetterRaw)])
+	p.sendDeadLetter(t, letter)
 }
 
 // sendDeadLetter has one hold of t to release.
-func (p *Pipeline) sendDeadLetter(t *tracker, letter schemas.DeadLetter, raw []byte) {
-	letter.Raw, letter.Truncated = raw, len(raw) < letter.RawSize
-	value, err := json.Marshal(&letter)
+func (p *Pipeline) sendDeadLetter(t *tracker, letter *schemas.DeadLetter) {
+	value, err := json.Marshal(letter)
 	if err != nil {
 		t.release(fmt.Errorf("encode dead letter: %w", err))
 		return
@@ -172,9 +151,9 @@ func (p *Pipeline) shorten(t *tracker, value []byte, cause error) {
 		t.release(fmt.Errorf("shorten dead letter: %w", err))
 		return
 	}
-	if len(letter.Raw) <= leastRaw {
+	if !letter.Shorten() {
 		t.release(cause)
 		return
 	}
-	p.sendDeadLetter(t, letter, letter.Raw[:len(letter.Raw)/4])
+	p.sendDeadLetter(t, &letter)
 }

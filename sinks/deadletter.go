@@ -3,8 +3,8 @@ package sinks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/schemas"
@@ -19,33 +19,28 @@ type Producer interface {
 // NewDeadLetters returns DeadLetters that write to tocsin.deadletter, which
 // has the given number of partitions.
 func NewDeadLetters(p Producer, partitions int) DeadLetters {
-	return &deadLetterTopic{producer: p, partitions: partitions, now: time.Now}
+	return &deadLetterTopic{producer: p, partitions: partitions}
 }
 
 type deadLetterTopic struct {
 	producer   Producer
 	partitions int
-	now        func() time.Time
 }
 
 func (d *deadLetterTopic) Reject(ctx context.Context, sink string, rec *Record, why *Rejected) error {
-	letter := schemas.DeadLetter{
-		Time:    d.now().UTC(),
-		Source:  "sink:" + sink,
-		Origin:  fmt.Sprintf("%s/%d@%d", rec.Topic, rec.Partition, rec.Offset),
-		Reason:  why.Reason,
-		Error:   why.Err.Error(),
-		Raw:     rec.Value,
-		RawSize: len(rec.Value),
-	}
-	if len(letter.Raw) > schemas.MaxDeadLetterRaw {
-		letter.Raw, letter.Truncated = letter.Raw[:schemas.MaxDeadLetterRaw], true
-	}
-	value, err := json.Marshal(letter)
-	if err != nil {
-		return fmt.Errorf("dead letter for %s: %w", letter.Origin, err)
-	}
+	origin := fmt.Sprintf("%s/%d@%d", rec.Topic, rec.Partition, rec.Offset)
+	letter := schemas.NewDeadLetter("sink:"+sink, origin, why.Reason, why.Err, rec.Value)
 	key := []byte(letter.Source)
-	return d.producer.Produce(ctx, schemas.TopicDeadLetter, schemas.Partition(key, d.partitions),
-		kafka.Record{Key: key, Value: value})
+	for {
+		value, err := json.Marshal(letter)
+		if err != nil {
+			return fmt.Errorf("dead letter for %s: %w", origin, err)
+		}
+		err = d.producer.Produce(ctx, schemas.TopicDeadLetter, schemas.Partition(key, d.partitions), kafka.Record{Key: key, Value: value})
+		// The topic may be an old one that accepts less. A part is better than a
+		// partition that never gets past this record.
+		if !errors.Is(err, kafka.ErrTooLarge) || !letter.Shorten() {
+			return err
+		}
+	}
 }

@@ -304,25 +304,33 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-func TestLongDeadLettersAreCut(t *testing.T) {
+// TestDeadLetterFitsItsTopic: one that accepts less than usual gets less.
+func TestDeadLetterFitsItsTopic(t *testing.T) {
+	const size, accepted = 500_000, 100_000
 	var got schemas.DeadLetter
-	d := NewDeadLetters(producerFunc(func(r kafka.Record) {
-		if err := json.Unmarshal(r.Value, &got); err != nil {
-			t.Error(err)
+	limited := producerFunc(func(r kafka.Record) error {
+		if len(r.Value) > accepted {
+			return fmt.Errorf("produce: %w", kafka.ErrTooLarge)
 		}
-	}), 1)
-	rec := &Record{Topic: "t", Value: make([]byte, schemas.MaxDeadLetterRaw+5)}
-	if err := d.Reject(t.Context(), "x", rec, &Rejected{Reason: ReasonMalformed, Err: errors.New("e")}); err != nil {
+		return json.Unmarshal(r.Value, &got)
+	})
+	rec := &Record{Topic: "t", Offset: 7, Value: make([]byte, size)}
+	why := &Rejected{Reason: ReasonMalformed, Err: errors.New("e")}
+	if err := NewDeadLetters(limited, 1).Reject(t.Context(), "x", rec, why); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Raw) != schemas.MaxDeadLetterRaw || !got.Truncated || got.RawSize != schemas.MaxDeadLetterRaw+5 {
-		t.Errorf("%d bytes, truncated %v, size %d", len(got.Raw), got.Truncated, got.RawSize)
+	if len(got.Raw) != size/16 || !got.Truncated || got.RawSize != size || got.Origin != "t/0@7" || got.Source != "sink:x" || got.Error != "e" {
+		t.Errorf("%d bytes, truncated %v, size %d, origin %q, source %q, error %q",
+			len(got.Raw), got.Truncated, got.RawSize, got.Origin, got.Source, got.Error)
+	}
+	nothing := producerFunc(func(kafka.Record) error { return kafka.ErrTooLarge })
+	if err := NewDeadLetters(nothing, 1).Reject(t.Context(), "x", rec, why); !errors.Is(err, kafka.ErrTooLarge) {
+		t.Errorf("a topic that accepts nothing: %v", err)
 	}
 }
 
-type producerFunc func(kafka.Record)
+type producerFunc func(kafka.Record) error
 
 func (f producerFunc) Produce(_ context.Context, _ string, _ int, recs ...kafka.Record) error {
-	f(recs[0])
-	return nil
+	return f(recs[0])
 }
