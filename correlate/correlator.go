@@ -57,8 +57,14 @@ type Correlator struct {
 	// change while correlators run: keys would move away from their windows.
 	events, matches, detections int
 	workers                     workerList
-	joined                      atomic.Bool
+	// presses bounds the snapshots that are made at the same time. All partitions
+	// begin together, and would all stand still together every interval.
+	presses chan *snapshotPress
+	joined  atomic.Bool
 }
+
+// maxSnapshots is how many snapshots a process makes at the same time.
+const maxSnapshots = 2
 
 // New returns a Correlator that has not joined yet.
 func New(opts Options) *Correlator {
@@ -80,8 +86,12 @@ func New(opts Options) *Correlator {
 		metrics: newMetrics(opts.Registerer),
 		store:   &stateStore{client: opts.Client, producer: opts.Producer, topic: schemas.TopicState},
 		writer:  hex.EncodeToString(id[:]),
+		presses: make(chan *snapshotPress, maxSnapshots),
 	}
 	c.rules.Store(opts.Rules)
+	for range maxSnapshots {
+		c.presses <- newSnapshotPress()
+	}
 	return c
 }
 

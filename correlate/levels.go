@@ -3,6 +3,7 @@ package correlate
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/tocsin-io/tocsin/internal/watermark"
 	"github.com/tocsin-io/tocsin/rules"
@@ -119,9 +120,11 @@ func (l *levels) stats() Stats {
 // appendSnapshot encodes the windows, each with its length before it.
 func (l *levels) appendSnapshot(dst []byte) []byte {
 	for _, w := range l.windows {
-		b := w.AppendSnapshot(nil)
-		dst = binary.AppendUvarint(dst, uint64(len(b)))
-		dst = append(dst, b...)
+		start := len(dst)
+		dst = w.AppendSnapshot(dst)
+		var size [binary.MaxVarintLen64]byte
+		n := binary.PutUvarint(size[:], uint64(len(dst)-start))
+		dst = slices.Insert(dst, start, size[:n]...)
 	}
 	return dst
 }

@@ -52,23 +52,37 @@ type snapshotSource struct {
 	Watermark int64 `json:"watermark"`
 }
 
-// encodeSnapshot returns header and windows in one compressed piece.
-func encodeSnapshot(h *snapshotHeader, windows []byte) ([]byte, error) {
+// snapshotPress is the memory for making one snapshot. A process has a few of
+// them, whatever the number of its partitions.
+type snapshotPress struct {
+	raw, packed []byte
+	zstd        *zstd.Encoder
+}
+
+func newSnapshotPress() *snapshotPress {
+	// What repeats in a snapshot repeats close by; a larger window finds little
+	// more and is zeroed every time.
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(256<<10), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // options that do not fit together
+	}
+	return &snapshotPress{zstd: enc}
+}
+
+// encode returns header and windows in one compressed piece, which is valid
+// until the next call. appendWindows appends the windows' state.
+func (p *snapshotPress) encode(h *snapshotHeader, appendWindows func([]byte) []byte) ([]byte, error) {
 	head, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
 	}
-	raw := make([]byte, 0, len(snapshotMagic)+4+len(head)+len(windows))
-	raw = append(raw, snapshotMagic...)
-	raw = binary.BigEndian.AppendUint32(raw, uint32(len(head)))
-	raw = append(raw, head...)
-	raw = append(raw, windows...)
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	return w.EncodeAll(raw, nil), nil
+	p.raw = append(p.raw[:0], snapshotMagic...)
+	p.raw = binary.BigEndian.AppendUint32(p.raw, uint32(len(head)))
+	p.raw = append(p.raw, head...)
+	p.raw = appendWindows(p.raw)
+	p.packed = p.zstd.EncodeAll(p.raw, p.packed[:0])
+	return p.packed, nil
 }
 
 // decodeSnapshot is encodeSnapshot's inverse.

@@ -77,6 +77,7 @@ type Windows struct {
 	// changed are the episodes to be reported by the next Drain.
 	changed []change
 	hooks   testHooks
+	encoded []byte // scratch memory of AppendSnapshot
 }
 
 // testHooks break the engine on purpose, to prove that the tests notice.

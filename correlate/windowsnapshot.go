@@ -40,7 +40,7 @@ func (w *Windows) AppendSnapshot(dst []byte) []byte {
 		}
 		return n
 	}
-	var groups, one encoder
+	one, groups := encoder{}, encoder{w.encoded[:0]}
 	count := 0
 	for g := w.idle.root.next; g != &w.idle.root; g = g.next {
 		one.b = one.b[:0]
@@ -56,6 +56,7 @@ func (w *Windows) AppendSnapshot(dst []byte) []byte {
 	}
 	e.uvarint(uint64(count))
 	e.b = append(e.b, groups.b...)
+	w.encoded = groups.b
 	return binary.BigEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
 }
 

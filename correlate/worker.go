@@ -171,17 +171,30 @@ func (w *worker) run(ctx context.Context) error {
 			break
 		}
 		if w.snapshotDue(now) {
-			if err := w.checkpoint(out); err != nil {
-				return err
+			select {
+			case press := <-w.c.presses:
+				err := w.checkpoint(out, press)
+				w.c.presses <- press
+				if err != nil {
+					return err
+				}
+			default:
+				// Others are at it; reading goes on meanwhile.
 			}
 		}
 	}
 	if w.next < 0 || w.next == w.saved {
 		return nil
 	}
-	// When an output fails, no snapshot is written, and the next owner does them
-	// again.
-	return w.checkpoint(out)
+	select {
+	case press := <-w.c.presses:
+		defer func() { w.c.presses <- press }()
+		// When an output fails, no snapshot is written, and the next owner does them
+		// again.
+		return w.checkpoint(out, press)
+	case <-out.Done():
+		return out.Err()
+	}
 }
 
 // take processes the records of a batch, until ctx ends: then it reports false,
@@ -238,14 +251,14 @@ func (w *worker) snapshotDue(now time.Time) bool {
 // checkpoint makes everything up to next safe: outputs first, then the
 // snapshot, then the commit. In any other order a crash in between would lose
 // what was not yet written.
-func (w *worker) checkpoint(ctx context.Context) error {
+func (w *worker) checkpoint(ctx context.Context, press *snapshotPress) error {
 	start := time.Now()
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
 	h := &snapshotHeader{Topic: w.key.topic, Partition: w.key.partition, Next: w.next}
 	w.input.save(h)
-	snapshot, err := encodeSnapshot(h, w.windows.appendSnapshot(nil))
+	snapshot, err := press.encode(h, w.windows.appendSnapshot)
 	if err != nil {
 		return err
 	}
