@@ -45,7 +45,7 @@ type acOutput struct {
 	next                 int32
 }
 
-// span is a part of automaton.hits.
+// span is a part of a slice.
 type span struct{ from, to int32 }
 
 // hitID is a view's number of a predicate that a text proves.
@@ -223,7 +223,7 @@ func (a *automaton) child(state int32, column uint8) int32 {
 // scan calls found for what text contains. seen has a stamp for each output: an
 // output that was reported at this stamp is not reported again, so the work is
 // bounded by the text and the number of texts, however they overlap.
-func (a *automaton) scan(text []byte, seen []uint32, stamp uint32, m *Matcher, v *view) {
+func (a *automaton) scan(text []byte, seen []uint32, stamp uint32, m *Matcher) {
 	state := int32(0)
 	for i, b := range text {
 		column := a.class[b]
@@ -247,18 +247,18 @@ func (a *automaton) scan(text []byte, seen []uint32, stamp uint32, m *Matcher, v
 		o := a.states[state].output
 		if out := &a.outputs[o]; out.depth == int32(i+1) {
 			// The state's text is the whole value so far.
-			m.hit(v, a.hits[out.start.from:out.start.to])
+			m.hit(a.hits[out.start.from:out.start.to])
 		}
 		for o != 0 && seen[o] != stamp {
 			seen[o] = stamp
 			out := &a.outputs[o]
-			m.hit(v, a.hits[out.anywhere.from:out.anywhere.to])
+			m.hit(a.hits[out.anywhere.from:out.anywhere.to])
 			o = out.next
 		}
 	}
 	for o := a.states[state].output; o != 0; {
 		out := &a.outputs[o]
-		m.hit(v, a.hits[out.end.from:out.end.to])
+		m.hit(a.hits[out.end.from:out.end.to])
 		o = out.next
 	}
 }

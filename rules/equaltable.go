@@ -61,11 +61,17 @@ func (t *equalTable) find(text []byte) *equalEntry {
 	return nil
 }
 
-// textHash is FNV-1a over the lower-case text.
+// textHash hashes a text without regard to the case of letters.
 func textHash(text []byte) uint32 {
-	h := uint32(2166136261)
-	for _, b := range text {
-		h = (h ^ uint32(lower[b])) * 16777619
+	const factor = 0x9e3779b97f4a7c15
+	h := uint64(len(text))
+	for len(text) >= 8 {
+		h = (h ^ (word(text) | caseless)) * factor
+		h ^= h >> 32
+		text = text[8:]
 	}
-	return h ^ h>>15
+	var end [8]byte
+	copy(end[:], text)
+	h = (h ^ (word(end[:]) | caseless)) * factor
+	return uint32(h >> 32)
 }

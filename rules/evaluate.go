@@ -7,15 +7,11 @@ import (
 
 // test evaluates a predicate that the scan does not resolve, once per event.
 func (m *Matcher) test(id predID) bool {
-	m.known[id] = m.epoch
-	p := m.set.program.preds[id]
-	if p.kind == predLiterals {
-		return false // the scan would have found it
-	}
-	if !m.evaluate(p) {
+	if !m.evaluate(m.set.program.preds[id]) {
+		m.states[id] = m.epoch
 		return false
 	}
-	m.holds[id] = m.epoch
+	m.states[id] = m.epoch | holds
 	return true
 }
 

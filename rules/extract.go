@@ -40,6 +40,9 @@ func (m *Matcher) extract(v *view, ev *schemas.Event) {
 // escapes are replaced by what they stand for, so that C:\Windows is found in
 // "C:\\Windows"; if it only begins like JSON, they also see it as it is.
 func (m *Matcher) extractKeywords(v *view) {
+	if v.absent != nil && !v.absent.may(m.message) {
+		return
+	}
 	text := bytes.TrimLeft(m.message, " \t\r\n")
 	if len(text) == 0 || text[0] != '{' && text[0] != '[' && text[0] != '"' || bytes.IndexByte(text, '\\') < 0 {
 		m.record(v.keywords, valString, m.message)

@@ -68,9 +68,7 @@ func foldString(s string) string { return string(appendFold(nil, s)) }
 
 func isASCII(b []byte) bool {
 	for len(b) >= 8 {
-		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-		if w&0x8080808080808080 != 0 {
+		if word(b)&0x8080808080808080 != 0 {
 			return false
 		}
 		b = b[8:]
@@ -85,14 +83,37 @@ func isASCII(b []byte) bool {
 
 // equalFold reports whether text, ASCII in any case or folded, is the folded
 // literal.
-func equalFold(text []byte, literal string) bool {
+func equalFold[T string | []byte](text []byte, literal T) bool {
 	if len(text) != len(literal) {
 		return false
 	}
-	for i := range len(text) {
+	i := 0
+	for ; i+8 <= len(text); i += 8 {
+		if lowerWord(word(text[i:])) != word(literal[i:]) {
+			return false
+		}
+	}
+	for ; i < len(text); i++ {
 		if lower[text[i]] != literal[i] {
 			return false
 		}
 	}
 	return true
+}
+
+// word returns the first eight bytes of s.
+func word[T string | []byte](s T) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// lowerWord is lower for eight bytes at once. The top bit of a byte plus 0x3f is
+// set from A on, that of a byte plus 0x25 from behind Z on; bytes that are not
+// ASCII are left out.
+func lowerWord(w uint64) uint64 {
+	const ones = 0x0101010101010101
+	ascii := w & (0x7f * ones)
+	upper := (ascii + 0x3f*ones) &^ (ascii + 0x25*ones) &^ w & (0x80 * ones)
+	return w | upper>>2
 }

@@ -17,28 +17,40 @@ import (
 // The worst case is bounded, not linear: maxBucket texts of maxGramText bytes are
 // compared at a position. What would exceed this is left to an automaton.
 type gramIndex struct {
-	four, three, two gramTable // by that many bytes
-	one              []singleText
+	tables []gramTable // by four, three and two bytes
+	one    []singleText
 }
 
-// gramTable maps grams, in which letters lost their case, to texts.
+// gramTable maps grams of n bytes, in which letters lost their case, to texts.
 type gramTable struct {
-	bits  []uint64
-	shift uint8 // of the hash for bits
-	mask  uint32
-	slots []gramSlot // open addressing
-	texts []gramText // those of one gram are neighbours
+	n         int
+	keep      uint32 // the gram's bits of four bytes
+	bitShift  uint8  // of the hash, for bits
+	slotShift uint8  // of the hash, for slots
+	bits      []uint64
+	slots     []gramSlot  // open addressing
+	entries   []gramEntry // those of one gram are neighbours
+	texts     []byte      // of the entries
+	hits      []hitID     // of the entries
 }
 
 type gramSlot struct {
 	gram     uint32
-	from, to int32 // in texts; to is 0 where the slot is free
+	from, to int32 // in entries; to is 0 where the slot is free
 }
 
+type gramEntry struct {
+	text       uint32 // in texts
+	length, at uint16 // of the text, and of the gram in it
+	op         literalOp
+	hits       span
+}
+
+// gramText is an entry before the table is built.
 type gramText struct {
 	text string
 	hits []hitID
-	at   int32 // of the gram in the text
+	at   int
 	op   literalOp
 }
 
@@ -100,7 +112,11 @@ func newGramIndex(texts []acText) (*gramIndex, []acText) {
 			rest = append(rest, t)
 		}
 	}
-	x.four, x.three, x.two = newGramTable(four), newGramTable(three), newGramTable(two)
+	for _, t := range []gramTable{newGramTable(4, four), newGramTable(3, three), newGramTable(2, two)} {
+		if t.n > 0 {
+			x.tables = append(x.tables, t)
+		}
+	}
 	return x, rest
 }
 
@@ -148,101 +164,121 @@ func add(buckets map[uint32][]gramText, gram uint32, at int, t acText) bool {
 	if len(texts) == maxBucket {
 		return false
 	}
-	buckets[gram] = append(texts, gramText{t.text, []hitID{t.hit}, int32(at), t.op})
+	buckets[gram] = append(texts, gramText{t.text, []hitID{t.hit}, at, t.op})
 	return true
 }
 
-func newGramTable(buckets map[uint32][]gramText) gramTable {
-	var t gramTable
+func newGramTable(n int, buckets map[uint32][]gramText) gramTable {
+	if len(buckets) == 0 {
+		return gramTable{}
+	}
+	t := gramTable{n: n, keep: uint32(1<<(8*n) - 1)}
 	log := 10 // of the bits
 	for log < 18 && 1<<log < 32*len(buckets) {
 		log++
 	}
-	t.bits, t.shift = make([]uint64, 1<<log/64), uint8(32-log)
-	size := 4
-	for size < 2*len(buckets) {
-		size *= 2
+	t.bits, t.bitShift = make([]uint64, 1<<log/64), uint8(32-log)
+	log = 2 // of the slots
+	for 1<<log < 2*len(buckets) {
+		log++
 	}
-	t.slots, t.mask = make([]gramSlot, size), uint32(size-1)
+	t.slots, t.slotShift = make([]gramSlot, 1<<log), uint8(32-log)
 	for _, gram := range slices.Sorted(maps.Keys(buckets)) {
 		hash := gram * hashFactor
-		at := hash >> t.shift
+		at := hash >> t.bitShift
 		t.bits[at/64] |= 1 << (at % 64)
-		slot := hash & t.mask
+		slot := int(hash >> t.slotShift)
 		for t.slots[slot].to != 0 {
-			slot = (slot + 1) & t.mask
+			slot = (slot + 1) & (len(t.slots) - 1)
 		}
-		from := int32(len(t.texts))
-		t.texts = append(t.texts, buckets[gram]...)
-		t.slots[slot] = gramSlot{gram, from, int32(len(t.texts))}
+		from := int32(len(t.entries))
+		for _, text := range buckets[gram] {
+			e := gramEntry{text: uint32(len(t.texts)), length: uint16(len(text.text)), at: uint16(text.at), op: text.op}
+			t.texts = append(t.texts, text.text...)
+			e.hits.from = int32(len(t.hits))
+			t.hits = append(t.hits, text.hits...)
+			e.hits.to = int32(len(t.hits))
+			t.entries = append(t.entries, e)
+		}
+		t.slots[slot] = gramSlot{gram, from, int32(len(t.entries))}
 	}
 	return t
 }
 
-// may reports whether gram may be one of the table's.
-func (t *gramTable) may(gram uint32) bool {
-	at := gram * hashFactor >> (t.shift & 31)
-	return t.bits[at/64]>>(at%64)&1 != 0
+// bit returns in its lowest bit whether gram may be one of the table's.
+func (t *gramTable) bit(gram uint32) uint64 {
+	at := gram * hashFactor >> (t.bitShift & 31)
+	return t.bits[at/64] >> (at % 64)
 }
 
-// verify compares the texts of a gram that was found at position i.
-func (t *gramTable) verify(gram uint32, text []byte, i int, m *Matcher, v *view) {
-	for at := gram * hashFactor & t.mask; t.slots[at].to != 0; at = (at + 1) & t.mask {
-		slot := &t.slots[at]
-		if slot.gram != gram {
-			continue
+func (t *gramTable) may(gram uint32) bool { return t.bit(gram)&1 != 0 }
+
+// bucket returns the texts of a gram.
+func (t *gramTable) bucket(gram uint32) []gramEntry {
+	for at := int(gram * hashFactor >> (t.slotShift & 31)); ; at++ {
+		slot := &t.slots[at&(len(t.slots)-1)]
+		if slot.gram == gram || slot.to == 0 {
+			return t.entries[slot.from:slot.to]
 		}
-		for j := slot.from; j < slot.to; j++ {
-			e := &t.texts[j]
-			from := i - int(e.at)
-			to := from + len(e.text)
-			switch {
-			case from < 0 || to > len(text):
-				continue
-			case e.op == litPrefix && from > 0, e.op == litSuffix && to < len(text):
-				continue
-			}
-			if equalFold(text[from:to], e.text) {
-				m.hit(v, e.hits)
-			}
-		}
+	}
+}
+
+// holds reports whether the text of e is in text, with its gram at position i.
+func (t *gramTable) holds(e *gramEntry, text []byte, i int) bool {
+	from := i - int(e.at)
+	to := from + int(e.length)
+	switch {
+	case from < 0 || to > len(text), e.op == litPrefix && from > 0, e.op == litSuffix && to < len(text):
+		return false
+	}
+	return equalFold(text[from:to], t.texts[e.text:][:e.length])
+}
+
+// test looks for texts whose gram is at position i.
+func (t *gramTable) test(gram uint32, text []byte, i int, m *Matcher) {
+	if !t.may(gram) {
 		return
+	}
+	entries := t.bucket(gram)
+	for j := range entries {
+		if e := &entries[j]; t.holds(e, text, i) {
+			m.hit(t.hits[e.hits.from:e.hits.to])
+		}
+	}
+}
+
+func (t *gramTable) scan(text []byte, m *Matcher) {
+	i := 0
+	keep := t.keep
+	for ; i+8 <= len(text); i += 4 {
+		w := binary.LittleEndian.Uint64(text[i:]) | caseless
+		a, b, c, d := uint32(w)&keep, uint32(w>>8)&keep, uint32(w>>16)&keep, uint32(w>>24)&keep
+		// Mostly none of the four is there, which is one branch.
+		if (t.bit(a)|t.bit(b)|t.bit(c)|t.bit(d))&1 != 0 {
+			t.test(a, text, i, m)
+			t.test(b, text, i+1, m)
+			t.test(c, text, i+2, m)
+			t.test(d, text, i+3, m)
+		}
+	}
+	var end [8]byte
+	copy(end[:], text[i:])
+	w := binary.LittleEndian.Uint64(end[:]) | caseless
+	for ; i+t.n <= len(text); i++ {
+		t.test(uint32(w)&keep, text, i, m)
+		w >>= 8
 	}
 }
 
 // scan reports what text, which is ASCII or folded, contains.
-func (x *gramIndex) scan(text []byte, m *Matcher, v *view) {
-	i := 0
-	for ; i+8 <= len(text); i += 4 {
-		w := binary.LittleEndian.Uint64(text[i:]) | caseless
-		x.test(uint32(w), text, i, m, v)
-		x.test(uint32(w>>8), text, i+1, m, v)
-		x.test(uint32(w>>16), text, i+2, m, v)
-		x.test(uint32(w>>24), text, i+3, m, v)
-	}
-	for ; i < len(text); i++ {
-		// Past the end are zeros; what is compared is within the text.
-		var end [4]byte
-		copy(end[:], text[i:])
-		x.test(binary.LittleEndian.Uint32(end[:])|caseless&0xffffffff, text, i, m, v)
+func (x *gramIndex) scan(text []byte, m *Matcher) {
+	for i := range x.tables {
+		x.tables[i].scan(text, m)
 	}
 	for i := range x.one {
 		if x.one[i].in(text) {
-			m.hit(v, x.one[i].hits)
+			m.hit(x.one[i].hits)
 		}
-	}
-}
-
-// test looks for texts whose gram is at position i.
-func (x *gramIndex) test(gram uint32, text []byte, i int, m *Matcher, v *view) {
-	if x.four.may(gram) {
-		x.four.verify(gram, text, i, m, v)
-	}
-	if g := gram & 0xffffff; x.three.may(g) {
-		x.three.verify(g, text, i, m, v)
-	}
-	if g := gram & 0xffff; x.two.may(g) {
-		x.two.verify(g, text, i, m, v)
 	}
 }
 

@@ -15,13 +15,14 @@ const Product = "aws"
 // next and is for one goroutine.
 type Matcher struct {
 	set      *Set
-	services map[string]*view // of product aws
-	sources  map[LogSource]*view
+	services map[string]*plan // of product aws
+	sources  map[LogSource]*plan
+	plans    map[*view]*plan
 	view     *view // of the event that was matched last
+	plan     *plan // of the view
 
-	epoch uint32   // of the current event; what has another stamp is of an older one
-	holds []uint32 // by predID: the predicate is known to hold
-	known []uint32 // by predID: the predicate was evaluated
+	epoch  uint32   // of the current event, even; what has another stamp is of an older one
+	states []uint32 // by predID: epoch if the predicate does not hold, epoch|holds if it does
 
 	slots   []slot
 	values  []value
@@ -43,13 +44,16 @@ type Matcher struct {
 func (s *Set) NewMatcher() *Matcher {
 	return &Matcher{
 		set:       s,
-		services:  map[string]*view{},
-		sources:   map[LogSource]*view{},
-		holds:     make([]uint32, len(s.program.preds)),
-		known:     make([]uint32, len(s.program.preds)),
+		services:  map[string]*plan{},
+		sources:   map[LogSource]*plan{},
+		plans:     map[*view]*plan{},
+		states:    make([]uint32, len(s.program.preds)),
 		candidate: make([]uint32, len(s.Rules)),
 	}
 }
+
+// holds is the bit of Matcher.states that tells true from false.
+const holds = 1
 
 // FieldName returns the name that f stands for, as rules write it.
 func (s *Set) FieldName(f FieldID) string { return s.fields[f] }
@@ -65,27 +69,37 @@ const maxSources = 1 << 10
 // A message that is not JSON, or only up to some point, is no error: rules see
 // the fields before that point, keywords the whole text.
 func (m *Matcher) Match(ev *schemas.Event) []int32 {
-	v := m.services[string(ev.Source)]
-	if v == nil {
-		v = m.set.program.view(m.set, LogSource{Product: Product, Service: string(ev.Source)})
+	p := m.services[string(ev.Source)]
+	if p == nil {
+		p = m.planFor(LogSource{Product: Product, Service: string(ev.Source)})
 		if len(m.services) < maxSources {
-			m.services[string(ev.Source)] = v
+			m.services[string(ev.Source)] = p
 		}
 	}
-	return m.match(v, ev)
+	return m.match(p, ev)
 }
 
 // MatchAs is Match for an event of another log source, such as a message of
 // another product. AnyLogSource selects every rule.
 func (m *Matcher) MatchAs(ls LogSource, ev *schemas.Event) []int32 {
-	v := m.sources[ls]
-	if v == nil {
-		v = m.set.program.view(m.set, ls)
+	p := m.sources[ls]
+	if p == nil {
+		p = m.planFor(ls)
 		if len(m.sources) < maxSources {
-			m.sources[ls] = v
+			m.sources[ls] = p
 		}
 	}
-	return m.match(v, ev)
+	return m.match(p, ev)
+}
+
+func (m *Matcher) planFor(ls LogSource) *plan {
+	v := m.set.program.view(m.set, ls)
+	p := m.plans[v]
+	if p == nil {
+		p = m.set.program.newPlan(v)
+		m.plans[v] = p
+	}
+	return p
 }
 
 // Truncated returns the number of events of which not everything was looked at
@@ -93,15 +107,19 @@ func (m *Matcher) MatchAs(ls LogSource, ev *schemas.Event) []int32 {
 // values to be compared).
 func (m *Matcher) Truncated() uint64 { return m.truncated }
 
-func (m *Matcher) match(v *view, ev *schemas.Event) []int32 {
-	m.begin(v)
+func (m *Matcher) match(p *plan, ev *schemas.Event) []int32 {
+	v := p.view
+	m.begin(p)
 	if v.rules == 0 {
 		return nil
+	}
+	if p.events++; p.events > p.period {
+		p.learn(m.set.program)
 	}
 	m.extract(v, ev)
 	for _, slot := range m.touched {
 		if f := &v.fields[slot]; f.equal != nil || f.grams != nil || f.automaton != nil {
-			m.scan(v, f, slot)
+			m.scan(f, slot)
 		}
 	}
 	m.matched = m.matched[:0]
@@ -125,16 +143,16 @@ const (
 	keepArena  = 1 << 20
 )
 
-func (m *Matcher) begin(v *view) {
-	m.view = v
-	if m.epoch++; m.epoch == 0 {
-		// After four billion events the stamps of old ones would be taken for new.
-		clear(m.holds)
-		clear(m.known)
+func (m *Matcher) begin(p *plan) {
+	v := p.view
+	m.view, m.plan = v, p
+	if m.epoch += 2; m.epoch == 0 {
+		// After two billion events the stamps of old ones would be taken for new.
+		clear(m.states)
 		clear(m.slots)
 		clear(m.seen)
 		clear(m.candidate)
-		m.epoch = 1
+		m.epoch = 2
 	}
 	if cap(m.values) > keepValues {
 		m.values = nil
@@ -154,7 +172,7 @@ func (m *Matcher) begin(v *view) {
 }
 
 // scan looks for all texts of a field in its values.
-func (m *Matcher) scan(v *view, f *viewField, slot int32) {
+func (m *Matcher) scan(f *viewField, slot int32) {
 	for i := m.slots[slot].first; i >= 0; i = m.values[i].next {
 		if !m.values[i].kind.isText() {
 			continue
@@ -162,40 +180,42 @@ func (m *Matcher) scan(v *view, f *viewField, slot int32) {
 		text := m.fold(&m.values[i])
 		if t := f.equal; t != nil {
 			if e := t.find(text); e != nil {
-				m.hit(v, e.hits)
+				m.hit(e.hits)
 			}
 			if m.values[i].kind == valNumber && oddNumber(text) {
-				m.scanNumber(v, t, text)
+				m.scanNumber(t, text)
 			}
 		}
 		if f.grams != nil {
-			f.grams.scan(text, m, v)
+			f.grams.scan(text, m)
 		}
 		if a := f.automaton; a != nil {
-			a.scan(text, m.seen[f.stamps:f.stamps+len(a.outputs)], m.epoch, m, v)
+			a.scan(text, m.seen[f.stamps:f.stamps+len(a.outputs)], m.epoch, m)
 		}
 	}
 }
 
 // scanNumber compares the canonical form of a number, 1 of 1.0, with the texts
 // that are numbers.
-func (m *Matcher) scanNumber(v *view, t *equalTable, text []byte) {
+func (m *Matcher) scanNumber(t *equalTable, text []byte) {
 	at := len(m.arena)
 	m.arena = canonicalNumber(m.arena, text)
 	if e := t.find(m.arena[at:]); e != nil {
-		m.hit(v, e.numbers)
+		m.hit(e.numbers)
 	}
 }
 
 // hit notes that predicates hold, and which rules may match because of it.
-func (m *Matcher) hit(v *view, ids []hitID) {
+func (m *Matcher) hit(ids []hitID) {
+	p, yes := m.plan, m.epoch|holds
 	for _, id := range ids {
-		h := &v.hits[id]
-		if m.holds[h.pred] == m.epoch {
+		h := &p.hits[id]
+		if m.states[h.pred] == yes {
 			continue
 		}
-		m.holds[h.pred] = m.epoch
-		for _, rule := range h.rules {
+		m.states[h.pred] = yes
+		h.count++
+		for _, rule := range p.rules[h.from:h.to] {
 			if m.candidate[rule] != m.epoch {
 				m.candidate[rule] = m.epoch
 				m.candidates = append(m.candidates, rule)
@@ -208,9 +228,10 @@ func (m *Matcher) hit(v *view, ids []hitID) {
 func (m *Matcher) run(rule int32) {
 	code := m.set.program.codes[rule]
 	at := int32(len(code) - 1)
+	no, yes := m.epoch, m.epoch|holds
 	for at >= 0 {
 		in := &code[at]
-		if m.holds[in.pred] == m.epoch || m.known[in.pred] != m.epoch && m.test(in.pred) {
+		if s := m.states[in.pred]; s == yes || s != no && !in.scanned && m.test(in.pred) {
 			at = in.onTrue
 		} else {
 			at = in.onFalse

@@ -88,6 +88,21 @@ func (l literal) matches(s []byte) bool {
 	}
 }
 
+// behindText reports whether p, where it is tested, follows a predLiterals
+// without which it does not hold.
+func (p *predicate) behindText() bool {
+	switch p.kind {
+	case predCased:
+		return true
+	case predWildcard:
+		_, ok := requiredLiteral(p.pattern)
+		return ok
+	case predRegex:
+		return requiredLiterals(p.regex.String()) != nil
+	}
+	return false
+}
+
 // key identifies what p tests. It is injective: every text is preceded by its
 // length.
 func (p *predicate) key() string {

@@ -15,6 +15,7 @@ type program struct {
 	// triggers are, by rule, predicates one of which holds whenever the rule
 	// matches; nil where there are none, so that the rule is evaluated always.
 	triggers [][]predID
+	costs    []float64 // by predicate, how common it looks
 	// fields are, by rule, what correlations read in the rule's events.
 	fields [][]FieldID
 
@@ -29,6 +30,7 @@ type program struct {
 type instr struct {
 	pred            predID
 	onTrue, onFalse int32
+	scanned         bool // the scan of the fields decides it
 }
 
 const (
@@ -47,7 +49,7 @@ func compileCode(n *node) []instr {
 		case opNot:
 			return emit(n.args[0], onFalse, onTrue)
 		case opPred:
-			code = append(code, instr{n.pred.id, onTrue, onFalse})
+			code = append(code, instr{n.pred.id, onTrue, onFalse, n.pred.kind == predLiterals})
 			return int32(len(code) - 1)
 		}
 		args := slices.Clone(n.args)
@@ -112,16 +114,16 @@ func (p *program) finish(s *Set) {
 		}
 		p.fields = append(p.fields, correlationFields(s, r))
 	}
-	costs := make([]float64, len(p.preds))
+	p.costs = make([]float64, len(p.preds))
 	for i, pred := range p.preds {
 		for _, l := range pred.literals {
 			// What many rules look for is common in events; short texts are too.
 			n := float64(uses[literalKey{pred.fieldID, l.op, l.text}])
-			costs[i] += n * (1 + 16/float64(1+len(l.text)))
+			p.costs[i] += n * (1 + 16/float64(1+len(l.text)))
 		}
 	}
 	for i := range s.Rules {
-		t := required(p.exprs[i], costs, map[*node]*triggerSet{})
+		t := required(p.exprs[i], p.costs, map[*node]*triggerSet{})
 		if t == nil {
 			p.triggers = append(p.triggers, nil)
 			continue

@@ -21,16 +21,15 @@ func TestTextSearch(t *testing.T) {
 		for round := range 30 {
 			n := []int{1, 5, minGramTexts, 300}[round%4]
 			texts := make([]acText, n)
-			preds := make([]viewHit, n)
+			hits := make([]planHit, n)
 			for i := range texts {
 				length := 1 + r.IntN(8)
 				if r.IntN(20) == 0 {
 					length = 250 + r.IntN(20)
 				}
 				texts[i] = acText{word(letters, length), []literalOp{litContains, litPrefix, litSuffix}[r.IntN(3)], hitID(i)}
-				preds[i].pred = predID(i)
+				hits[i].pred = predID(i)
 			}
-			v := &view{hits: preds}
 			grams, rest := newGramIndex(texts)
 			if (grams == nil) != (n < minGramTexts) {
 				t.Fatalf("%d texts, grams: %t", n, grams != nil)
@@ -56,27 +55,27 @@ func TestTextSearch(t *testing.T) {
 					}
 				}
 				search := func(f func(m *Matcher)) []uint32 {
-					m := &Matcher{epoch: epoch + 1, holds: make([]uint32, n)}
+					m := &Matcher{epoch: 2 * (epoch + 1), states: make([]uint32, n), plan: &plan{hits: hits}}
 					f(m)
-					return m.holds
+					return m.states
 				}
 				byAutomaton := search(func(m *Matcher) {
-					whole.scan(shown, make([]uint32, len(whole.outputs)), m.epoch, m, v)
+					whole.scan(shown, make([]uint32, len(whole.outputs)), m.epoch, m)
 				})
 				byGrams := search(func(m *Matcher) {
 					if grams != nil {
-						grams.scan(shown, m, v)
+						grams.scan(shown, m)
 					}
 					if partial != nil {
-						partial.scan(shown, make([]uint32, len(partial.outputs)), m.epoch, m, v)
+						partial.scan(shown, make([]uint32, len(partial.outputs)), m.epoch, m)
 					}
 				})
 				for i, want := range texts {
 					found := map[literalOp]func(s, sub string) bool{
 						litContains: strings.Contains, litPrefix: strings.HasPrefix, litSuffix: strings.HasSuffix,
 					}[want.op](text, want.text)
-					if (byAutomaton[i] == epoch+1) != found || (byGrams[i] == epoch+1) != found {
-						t.Fatalf("%q (op %d) in %q: automaton %t, grams %t, want %t", want.text, want.op, shown, byAutomaton[i] == epoch+1, byGrams[i] == epoch+1, found)
+					if (byAutomaton[i] == 2*epoch+3) != found || (byGrams[i] == 2*epoch+3) != found {
+						t.Fatalf("%q (op %d) in %q: automaton %t, grams %t, want %t", want.text, want.op, shown, byAutomaton[i] == 2*epoch+3, byGrams[i] == 2*epoch+3, found)
 					}
 				}
 			}

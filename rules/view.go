@@ -12,10 +12,14 @@ type view struct {
 	slotOf   []int32     // by FieldID, -1 for fields that the view does not read
 	trie     *fieldTrie  // nil if no field of the message is read
 	envelope []envelopeSlot
-	keywords int32 // slot of the message's text, or -1
-	always   []int32
-	hits     []viewHit // by hitID
-	stamps   int       // automaton outputs of all fields
+	keywords int32          // slot of the message's text, or -1
+	absent   *keywordFilter // nil if every message is to be scanned for keywords
+
+	always    []int32          // rules that are evaluated for every event
+	triggered []int32          // the others
+	hits      []predID         // by hitID
+	hitOf     map[predID]hitID // of predLiterals
+	stamps    int              // automaton outputs of all fields
 }
 
 type viewField struct {
@@ -29,13 +33,6 @@ type viewField struct {
 type envelopeSlot struct {
 	field envelopeField
 	slot  int32
-}
-
-// viewHit is a predicate that was proved, and the rules that it makes
-// candidates.
-type viewHit struct {
-	pred  predID
-	rules []int32
 }
 
 // view returns the view of a log source; it is built when it is asked for
@@ -67,11 +64,11 @@ func (ls LogSource) selects(event LogSource) bool {
 }
 
 func (p *program) newView(s *Set, ls LogSource) *view {
-	v := &view{slotOf: make([]int32, len(s.fields)), keywords: -1}
+	v := &view{slotOf: make([]int32, len(s.fields)), keywords: -1, hitOf: map[predID]hitID{}}
 	for i := range v.slotOf {
 		v.slotOf[i] = -1
 	}
-	b := viewBuilder{view: v, set: s, hitOf: map[predID]hitID{}}
+	b := viewBuilder{view: v, set: s}
 	for i, r := range s.Rules {
 		if !r.LogSource.selects(ls) {
 			continue
@@ -85,10 +82,8 @@ func (p *program) newView(s *Set, ls LogSource) *view {
 		}
 		if p.triggers[i] == nil {
 			v.always = append(v.always, int32(i))
-		}
-		for _, t := range p.triggers[i] {
-			hit := &v.hits[b.hitOf[t]]
-			hit.rules = append(hit.rules, int32(i))
+		} else {
+			v.triggered = append(v.triggered, int32(i))
 		}
 	}
 	b.finish()
@@ -99,8 +94,9 @@ func (p *program) newView(s *Set, ls LogSource) *view {
 type viewBuilder struct {
 	view  *view
 	set   *Set
-	hitOf map[predID]hitID
 	texts []fieldTexts // by slot
+	// wholeText: a test of keywords has no text that it requires.
+	wholeText bool
 }
 
 type fieldTexts struct {
@@ -125,14 +121,15 @@ func (b *viewBuilder) predicate(p *predicate) {
 		b.slot(p.refID)
 	}
 	if p.kind != predLiterals {
+		b.wholeText = b.wholeText || p.field == keywordField && !p.behindText()
 		return
 	}
-	if _, ok := b.hitOf[p.id]; ok {
+	if _, ok := b.view.hitOf[p.id]; ok {
 		return
 	}
 	hit := hitID(len(b.view.hits))
-	b.hitOf[p.id] = hit
-	b.view.hits = append(b.view.hits, viewHit{pred: p.id})
+	b.view.hitOf[p.id] = hit
+	b.view.hits = append(b.view.hits, p.id)
 	t := &b.texts[slot]
 	for _, l := range p.literals {
 		if l.op == litEqual {
@@ -164,6 +161,9 @@ func (b *viewBuilder) finish() {
 		switch name := b.set.fields[f.id]; {
 		case name == keywordField:
 			v.keywords = int32(i)
+			if !b.wholeText && len(t.equal) == 0 {
+				v.absent = newKeywordFilter(t.parts)
+			}
 		case isEnvelopeField(name):
 			field := envelopeField(slices.Index(envelopeFields, name))
 			v.envelope = append(v.envelope, envelopeSlot{field, int32(i)})
