@@ -68,7 +68,7 @@ func (b *BatchEncoder) Append(ev *Event, lane string) {
 	b.n++
 }
 
-// Len returns the number of events, Size the encoded bytes so far.
+// Len returns the number of events so far.
 func (b *BatchEncoder) Len() int { return b.n }
 
 // Size returns the number of encoded bytes so far.

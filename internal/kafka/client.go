@@ -204,15 +204,6 @@ func (c *Client) LastOffset(ctx context.Context, topic string, partition int) (i
 	return c.listOffset(ctx, topic, partition, kgo.LastOffset)
 }
 
-// OffsetAt returns the offset of the first record whose timestamp is t or later; LastOffset if there is none.
-func (c *Client) OffsetAt(ctx context.Context, topic string, partition int, t time.Time) (int64, error) {
-	offset, err := c.listOffset(ctx, topic, partition, max(0, t.UnixMilli()))
-	if err == nil && offset < 0 {
-		return c.LastOffset(ctx, topic, partition)
-	}
-	return offset, err
-}
-
 func (c *Client) listOffset(ctx context.Context, topic string, partition int, timestamp int64) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()

@@ -50,7 +50,6 @@ const (
 	ReasonClosed          = "closed"
 	ReasonCanceled        = "canceled"
 	ReasonOther           = "other"
-	reasonProtocolDecode  = "protocol"
 	reasonGenerationEnded = "generation_ended"
 )
 

@@ -19,6 +19,7 @@ import (
 )
 
 // breakableKafka is one broker that tests kill and freeze, with a secure listener for those that need one.
+// The test that kills it runs after those that are not parallel.
 var breakableKafka = testkit.SharedKafka{Options: testkit.KafkaOptions{Secure: true}}
 
 // stream is a flow of numbered records through a topic, with a producer and a consumer group, that something happens to.
@@ -142,6 +143,7 @@ func (s *stream) finish(t *testing.T) {
 }
 
 func TestBrokerKilledAndRestarted(t *testing.T) {
+	t.Parallel()
 	broker := breakableKafka.Cluster(t)
 	c := dial(t, broker.Brokers()...)
 	ensureTopics(t, c, kafka.TopicSpec{Name: "killed", Partitions: 3})
@@ -173,6 +175,7 @@ func TestBrokerFrozen(t *testing.T) {
 }
 
 func TestLeaderFailover(t *testing.T) {
+	t.Parallel()
 	cluster := testkit.StartKafka(t, testkit.KafkaOptions{Nodes: 3})
 	c := dial(t, cluster.Brokers()...)
 	ensureTopics(t, c, kafka.TopicSpec{Name: "failover", Partitions: 3, ReplicationFactor: 3, Extra: map[string]string{"min.insync.replicas": "2"}})

@@ -34,8 +34,8 @@ type FetchBatch struct {
 	// Next is the offset at which the next fetch goes on. It can be beyond the last record's offset + 1, where transaction
 	// markers, aborted records and holes left by compaction were passed over.
 	Next int64
-	// HighWatermark is the offset up to which all in-sync replicas have the partition, and LogStartOffset its oldest offset.
-	HighWatermark, LogStartOffset int64
+	// HighWatermark is the offset up to which all in-sync replicas have the partition.
+	HighWatermark int64
 	// CaughtUp says that the broker answered and there is nothing committed beyond Next: no record is waiting. An empty batch
 	// without it means that the broker could not be reached or is slow, and must not be taken for silence of the source.
 	CaughtUp bool
@@ -95,12 +95,11 @@ func (c *Client) fetchOnce(ctx context.Context, p fetchParams, buf *FetchBuffer)
 		return batch, err
 	}
 	return FetchBatch{
-		Records:        buf.decoder.records,
-		Next:           next,
-		HighWatermark:  x.highWatermark,
-		LogStartOffset: x.logStartOffset,
-		CaughtUp:       next >= x.lastStableOffset,
-		Bytes:          len(x.recordSet),
+		Records:       buf.decoder.records,
+		Next:          next,
+		HighWatermark: x.highWatermark,
+		CaughtUp:      next >= x.lastStableOffset,
+		Bytes:         len(x.recordSet),
 	}, nil
 }
 

@@ -36,8 +36,6 @@ type fetchExchange struct {
 	code             kgo.Error
 	highWatermark    int64
 	lastStableOffset int64
-	logStartOffset   int64
-	preferredReplica int32
 	aborted          []abortedTransaction
 	recordSet        []byte // within raw
 }
@@ -172,14 +170,14 @@ func (f *fetchExchange) parseResponse(b []byte) error {
 	f.code = kgo.Error(r.int16())
 	f.highWatermark = r.int64()
 	f.lastStableOffset = r.int64()
-	f.logStartOffset = r.int64()
+	r.int64()             // log start offset
 	for range r.int32() { // -1 for none
 		if r.err != nil {
 			break
 		}
 		f.aborted = append(f.aborted, abortedTransaction{producerID: r.int64(), firstOffset: r.int64()})
 	}
-	f.preferredReplica = r.int32()
+	r.int32() // preferred read replica: none, as no rack is named
 	if n := r.int32(); n > 0 {
 		f.recordSet = r.bytes(int(n))
 	}

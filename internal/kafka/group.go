@@ -177,9 +177,6 @@ func startGeneration(c *Client, opts GroupOptions, m *groupMetrics, log *zap.Log
 				log: log.With(zap.String("topic", topic), zap.Int("partition", pa.ID)),
 			}
 			w.committed.Store(max(pa.Offset, -1))
-			if pa.Offset < 0 {
-				w.committed.Store(-1)
-			}
 			gen.Start(w.run)
 		}
 	}

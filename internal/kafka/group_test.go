@@ -134,7 +134,10 @@ func TestGroupWaitsForItsTopics(t *testing.T) {
 	}
 }
 
-func TestRebalance(t *testing.T) { eachBroker(t, testRebalance) }
+func TestRebalance(t *testing.T) {
+	t.Parallel()
+	eachBroker(t, testRebalance)
+}
 
 // testRebalance has members come and go while records flow. Every record must be handled, in order within a generation, and
 // the commits of a member that lost its partitions must be refused.
