@@ -21,7 +21,6 @@ type reporter struct {
 	file   string
 	offset int    // lines before the document
 	rule   string // title, name or ID
-	limit  int
 	diags  *Diagnostics
 	errors int
 }

@@ -31,7 +31,7 @@ func (p *plant) startSinks(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	s := &sinkStarter{plant: p, metrics: sinks.NewMetrics(p.app.metrics), dead: sinks.NewDeadLetters(p.producer, partitions)}
+	s := &sinkStarter{plant: p, metrics: sinks.NewMetrics(p.metrics), dead: sinks.NewDeadLetters(p.producer, partitions)}
 	for _, name := range names {
 		if name == sinkClickHouse {
 			err = s.startClickHouse(ctx)

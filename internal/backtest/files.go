@@ -37,7 +37,7 @@ func (f *Files) Events(ctx context.Context, emit func(*schemas.Event) error) (So
 			}
 		}
 		if d.Reject != nil {
-			reject(string(d.Reject.Reason), d.Reject.Err)
+			reject(d.Reject.Reason, d.Reject.Err)
 			return nil
 		}
 		var failed error
