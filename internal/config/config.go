@@ -110,7 +110,7 @@ type TTL struct {
 	EventsDays      int `yaml:"events_days"`
 	DetectionsDays  int `yaml:"detections_days"`
 	DeadLettersDays int `yaml:"dead_letters_days"`
-	EventCountsDays int `yaml:"event_counts_days"` // the hourly rollup
+	EventCountsDays int `yaml:"event_counts_days"` // counts per minute
 }
 
 // RowBatch is when a batch is inserted: at the first limit reached.

@@ -181,6 +181,16 @@ func TestSecrets(t *testing.T) {
 	bad("clickhouse: {password_file: "+filepath.Join(dir, "none")+"}", "no such file")
 }
 
+func TestClickHouseURL(t *testing.T) {
+	c, err := Load("", []byte("clickhouse: {url: 'http://u:p%40@a:8123,b:8124/proxy'}"), noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.ClickHouse; got.URL != "http://a:8123,b:8124/proxy" || got.Username != "u" || got.Password.Reveal() != "p@" {
+		t.Errorf("%s, user %s, password %s", got.URL, got.Username, got.Password.Reveal())
+	}
+}
+
 func TestErrorsShowNoSecret(t *testing.T) {
 	const secret = "hunter2hunter2"
 	for _, document := range []string{

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tocsin-io/tocsin/internal/hosturl"
 )
 
 // validator checks what the types cannot say.
@@ -77,9 +79,8 @@ func (v *validator) secretList(path string, s *[]Secret, file string) {
 // clickhouseURL moves a user and password from the URL to their fields, where a
 // log cannot show them.
 func (v *validator) clickhouseURL(c *ClickHouse) {
-	u, err := url.Parse(c.URL)
+	u, hosts, err := hosturl.Parse(c.URL)
 	if err != nil {
-		// The error of url.Parse quotes the whole URL, password and all.
 		v.bad("clickhouse.url", "is not a URL; want http://host:8123 or clickhouse://host:9000")
 		c.URL = ""
 		return
@@ -91,6 +92,7 @@ func (v *validator) clickhouseURL(c *ClickHouse) {
 		}
 		u.User = nil
 	}
+	u.Host = strings.Join(hosts, ",")
 	c.URL = u.String()
 	switch u.Scheme {
 	case "http", "https", "clickhouse", "tcp":
@@ -98,8 +100,8 @@ func (v *validator) clickhouseURL(c *ClickHouse) {
 		v.bad("clickhouse.url", "the scheme %q is not one of http, https, clickhouse; want http://host:8123 or clickhouse://host:9000", u.Scheme)
 		return
 	}
-	if u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
-		v.bad("clickhouse.url", "want a URL with a host and without parameters: http://host:8123")
+	if u.RawQuery != "" || u.Fragment != "" {
+		v.bad("clickhouse.url", "want a URL without parameters: http://host:8123")
 	}
 	if u.Scheme == "http" && c.TLS.Enabled {
 		v.bad("clickhouse.tls.enabled", "TLS is on, so the URL must begin with https://")
@@ -185,11 +187,11 @@ func (v *validator) clickhouse(c *ClickHouse) {
 	positive(v, "clickhouse.dial_timeout", c.DialTimeout)
 	positive(v, "clickhouse.read_timeout", c.ReadTimeout)
 	between(v, "clickhouse.max_conns", c.MaxConns, 1, 1000)
-	const century = 36525
-	between(v, "clickhouse.ttl.events_days", c.TTL.EventsDays, 0, century)
-	between(v, "clickhouse.ttl.detections_days", c.TTL.DetectionsDays, 0, century)
-	between(v, "clickhouse.ttl.dead_letters_days", c.TTL.DeadLettersDays, 0, century)
-	between(v, "clickhouse.ttl.event_counts_days", c.TTL.EventCountsDays, 0, century)
+	const fiftyYears = 50 * 365 // ClickHouse's DateTime, which the days are added to, ends in 2106
+	between(v, "clickhouse.ttl.events_days", c.TTL.EventsDays, 0, fiftyYears)
+	between(v, "clickhouse.ttl.detections_days", c.TTL.DetectionsDays, 0, fiftyYears)
+	between(v, "clickhouse.ttl.dead_letters_days", c.TTL.DeadLettersDays, 0, fiftyYears)
+	between(v, "clickhouse.ttl.event_counts_days", c.TTL.EventCountsDays, 0, fiftyYears)
 	between(v, "clickhouse.batch.rows", c.Batch.Rows, 1, 1_000_000)
 	between(v, "clickhouse.batch.bytes", c.Batch.Bytes, 1<<10, 1<<30)
 	positive(v, "clickhouse.batch.interval", c.Batch.Interval)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/tocsin-io/tocsin/internal/hosturl"
 	"github.com/tocsin-io/tocsin/internal/tlsconfig"
 )
 
@@ -78,16 +78,15 @@ func (o Options) DatabaseName() string {
 }
 
 func (o Options) driverOptions() (*ch.Options, error) {
-	u, err := url.Parse(o.URL)
-	if err != nil || u.Host == "" {
-		// The error of url.Parse repeats the URL, which may hold a password.
+	u, hosts, err := hosturl.Parse(o.URL)
+	if err != nil {
 		return nil, errors.New("clickhouse url: want http://host:8123, https://host:8443 or clickhouse://host:9000")
 	}
 	if !identifier.MatchString(o.DatabaseName()) {
 		return nil, fmt.Errorf("clickhouse database %q: want letters, digits and underscores", o.Database)
 	}
 	opt := &ch.Options{
-		Addr:        strings.Split(u.Host, ","),
+		Addr:        hosts,
 		Auth:        ch.Auth{Username: o.Username, Password: o.Password},
 		DialTimeout: o.DialTimeout,
 		ReadTimeout: o.ReadTimeout,

@@ -21,6 +21,7 @@ func TestOptions(t *testing.T) {
 	}{
 		"http":             {Options{URL: "http://127.0.0.1:8123"}, ch.HTTP, []string{"127.0.0.1:8123"}, "", "", false, ch.CompressionNone},
 		"default ports":    {Options{URL: "http://localhost,ch2"}, ch.HTTP, []string{"localhost:8123", "ch2:8123"}, "", "", false, ch.CompressionLZ4},
+		"several ports":    {Options{URL: "http://ch1:8124,ch2:8125/proxy"}, ch.HTTP, []string{"ch1:8124", "ch2:8125"}, "", "", false, ch.CompressionLZ4},
 		"ipv6":             {Options{URL: "http://[::1]"}, ch.HTTP, []string{"[::1]:8123"}, "", "", false, ch.CompressionNone},
 		"https":            {Options{URL: "https://ch.example.com"}, ch.HTTP, []string{"ch.example.com:8443"}, "", "", true, ch.CompressionLZ4},
 		"native":           {Options{URL: "clickhouse://ch1:9000,ch2:9001"}, ch.Native, []string{"ch1:9000", "ch2:9001"}, "", "", false, ch.CompressionLZ4},
