@@ -27,7 +27,8 @@ demo: build engine ## the whole pipeline on a simulated fleet, in one process
 
 # What is concurrent runs under the race detector; the rest is single-threaded
 # by design and many times slower under it.
-RACE_PACKAGES := ./internal/kafka/... ./internal/lifecycle/... ./ingest/... ./correlate/... ./sinks/...
+RACE_PACKAGES := ./internal/kafka/... ./internal/lifecycle/... ./internal/telemetry/... ./internal/embedded/broker/... \
+	./ingest/... ./correlate/... ./sinks/...
 
 .PHONY: test
 test: engine kafka moto ## every test, on the real Kafka, ClickHouse engine and AWS APIs
