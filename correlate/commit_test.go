@@ -54,7 +54,11 @@ func TestNothingIsCommittedBeforeItsOutputs(t *testing.T) {
 			k.start(set)
 			k.close(fleetStart + (30 * time.Minute).Milliseconds())
 			k.quiet(60 * time.Second)
-			k.check(expected(t, set, events))
+			// The first one's producer still had records, and may have sent them last: the
+			// revisions tell what is newest.
+			if diff := difference(expected(t, set, events), outcomes(newest(k.detections()))); diff != "" {
+				t.Error(diff)
+			}
 			if letters := k.deadLetters(); len(letters) < k.partitions {
 				t.Errorf("%d dead letters, %d bad records", len(letters), k.partitions)
 			}

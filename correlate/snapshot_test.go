@@ -327,6 +327,74 @@ func TestOldSnapshotAndReplay(t *testing.T) {
 	}
 }
 
+// TestFewerRecordsAfterACrash: what is done again may take fewer records than the
+// first time, when idle lanes had ended an episode early. The newest state must
+// win nevertheless.
+func TestFewerRecordsAfterACrash(t *testing.T) {
+	set := compileRules(t, fleetRules)
+	k := fakeCluster(t, 1)
+	k.open()
+	first := k.start(set, func(o *Options) { o.Watermark.Idle = 100 * time.Millisecond })
+	k.quiet(20 * time.Second)
+	key := snapshotKey{schemas.TopicEvents, 0}
+	old, _ := loaded(t, k.store(), key)
+	n := byte(0)
+	send := func(seconds int64, source string) {
+		n++
+		at := fleetStart + seconds*1000
+		k.send(uint64(n), []*schemas.Event{{
+			ID: schemas.EventID{n}, Time: at, IngestTime: at, Source: []byte(source), Account: []byte("1"), Device: []byte("pump"),
+			Message: []byte(`{"eventType":"Connect","status":"Failure"}`),
+		}})
+	}
+	newestOf := func() (newest *schemas.Finding, records int) {
+		for _, f := range k.detections() {
+			if f.FindingInfo.Analytic.UID != "c-refusals" {
+				continue
+			}
+			records++
+			if newest == nil || f.Unmapped.Revision >= newest.Unmapped.Revision {
+				newest = f
+			}
+		}
+		return newest, records
+	}
+	state := func(status string, count int64) {
+		t.Helper()
+		await(t, 20*time.Second, func() string {
+			f, _ := newestOf()
+			if f == nil || f.Status != status || f.Count != count {
+				return fmt.Sprintf("want %s with %d events: %+v", status, count, f)
+			}
+			return ""
+		})
+	}
+	// CloudTrail's lane is far ahead; the other one is idle after a moment, and the
+	// episode ends.
+	send(600, schemas.SourceCloudTrail)
+	for i := range int64(3) {
+		send(i, schemas.SourceIoT)
+	}
+	state("Resolved", 3)
+	for i := range int64(3) {
+		send(3+i, schemas.SourceIoT)
+		state("Resolved", 4+i)
+	}
+	k.quiet(20 * time.Second)
+	first.stop(t)
+	if err := k.store().save(t.Context(), key, 10_000, "superseded", old); err != nil {
+		t.Fatal(err)
+	}
+	_, before := newestOf()
+	k.start(set)
+	send(6, schemas.SourceIoT)
+	k.close(fleetStart)
+	state("Resolved", 7)
+	if _, after := newestOf(); after-before >= before {
+		t.Errorf("%d records at first and %d again: this shows nothing", before, after-before)
+	}
+}
+
 // TestSaveGivesUpWithItsContext: the producer never does, but a worker whose
 // partition is revoked must.
 func TestSaveGivesUpWithItsContext(t *testing.T) {

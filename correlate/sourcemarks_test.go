@@ -46,6 +46,25 @@ func TestSourceMarks(t *testing.T) {
 	}
 }
 
+// TestRestoredSourcesAreBusy: one that was idle when the snapshot was made may
+// have much to catch up now, and is waited for until it says otherwise.
+func TestRestoredSourcesAreBusy(t *testing.T) {
+	in := &matchInput{marks: newSourceMarks(2, 1)}
+	in.load(&snapshotHeader{
+		Mark:    100,
+		Sources: []snapshotSource{{Heard: true, Watermark: 100}, {Heard: true, Idle: true, Watermark: 50}, {Heard: true, Watermark: 1}},
+		Results: make([][]int64, maxLevels+1),
+	})
+	in.marks.hear(0, 1_000_000, false)
+	if got := in.marks.events(); got != 100 {
+		t.Errorf("watermark %d while the second source has not said a word", got)
+	}
+	in.marks.hear(1, 50, true)
+	if got := in.marks.events(); got != 1_000_000 {
+		t.Errorf("watermark %d though the second source is idle", got)
+	}
+}
+
 // TestLevelsWaitForResults: a level goes on when all the results of the one below
 // that could be of its time have come.
 func TestLevelsWaitForResults(t *testing.T) {

@@ -267,7 +267,9 @@ func (w *Windows) Add(m *Match) {
 // Advance moves the watermark. Windows that have ended are decided, episodes
 // closed, and what can no longer matter is dropped.
 func (w *Windows) Advance(mark int64) {
-	if mark == watermark.None || mark <= w.mark {
+	// The same watermark again is not nothing: events may have come that are in
+	// time and that it has passed already, and no other may ever come.
+	if mark == watermark.None || mark < w.mark {
 		return
 	}
 	w.mark = mark
