@@ -19,6 +19,7 @@ import (
 // TestBadRecordsAreKeptAside: what cannot be read goes to the dead letter topic,
 // with where it came from, and the stream goes on as if it were not there.
 func TestBadRecordsAreKeptAside(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	events := fleetEvents(5, 1500, 30*time.Minute)
 	want := expected(t, set, events)
@@ -98,6 +99,7 @@ func TestBadRecordsAreKeptAside(t *testing.T) {
 // TestTimesThatCannotBe: events from the far future, or from before there were
 // clocks, are matched by themselves, disturb nothing and are counted.
 func TestTimesThatCannotBe(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	events := fleetEvents(6, 1000, 30*time.Minute)
 	want := expected(t, set, events)
@@ -159,6 +161,7 @@ func TestTimesThatCannotBe(t *testing.T) {
 // TestLateEventsAreCounted: an event behind the allowed lateness alerts by itself,
 // takes no part in windows, here or behind the shuffle, and is counted.
 func TestLateEventsAreCounted(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	k := fakeCluster(t, 2)
 	k.open()
@@ -204,6 +207,7 @@ func TestLateEventsAreCounted(t *testing.T) {
 // TestEventsTopicMadeAnew: offsets start over at 0, behind those of the snapshots.
 // What is there has never been read.
 func TestEventsTopicMadeAnew(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	k := fakeCluster(t, 2)
 	k.open()
@@ -267,6 +271,7 @@ func (c *cluster) recreate(topic string) {
 }
 
 func TestDeadLetterOfALargeRecordIsCut(t *testing.T) {
+	t.Parallel()
 	k := fakeCluster(t, 1)
 	k.start(compileRules(t, fleetRules))
 	value := []byte(strings.Repeat("\xff", 900<<10))

@@ -19,6 +19,7 @@ import (
 // TestNothingIsCommittedBeforeItsOutputs: as long as one of the topics that are
 // written takes nothing, neither a snapshot nor a commit gives the input up.
 func TestNothingIsCommittedBeforeItsOutputs(t *testing.T) {
+	t.Parallel()
 	for _, topic := range []string{schemas.TopicDetections, schemas.TopicMatches, schemas.TopicDeadLetter, schemas.TopicState} {
 		t.Run(topic, func(t *testing.T) {
 			t.Parallel()
@@ -70,6 +71,7 @@ func TestNothingIsCommittedBeforeItsOutputs(t *testing.T) {
 // over from its last snapshot. What was sent after the refused record, to the same
 // partition, must not hide it from those who read there.
 func TestFailedOutputIsSentAgain(t *testing.T) {
+	t.Parallel()
 	for _, topic := range []string{schemas.TopicDetections, schemas.TopicMatches, schemas.TopicState} {
 		t.Run(topic, func(t *testing.T) {
 			t.Parallel()
@@ -93,6 +95,7 @@ func TestFailedOutputIsSentAgain(t *testing.T) {
 // TestTooLargeOutputBecomesADeadLetter: sending it again would stop the partition
 // for ever.
 func TestTooLargeOutputBecomesADeadLetter(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	k := fakeCluster(t, 1)
 	k.open()
@@ -125,6 +128,7 @@ func TestTooLargeOutputBecomesADeadLetter(t *testing.T) {
 }
 
 func TestOutbox(t *testing.T) {
+	t.Parallel()
 	k := fakeCluster(t, 1)
 	away := k.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: schemas.TopicMatches, Err: kerr.NotEnoughReplicas, Count: -1})
 	o := newOutbox(k.producer)

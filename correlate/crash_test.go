@@ -113,6 +113,7 @@ func (c *cluster) feed(seed uint64, events []*schemas.Event, over time.Duration)
 // TestKilledCorrelators: correlators die by kill -9 while events flow, and all
 // detections are there, each once and in its final state.
 func TestKilledCorrelators(t *testing.T) {
+	t.Parallel()
 	k := fakeCluster(t, 4)
 	testKills(t, k, 5, 5*time.Second)
 }

@@ -14,6 +14,7 @@ import (
 // process that sees all events in order, with any number of partitions and of
 // correlators.
 func TestSameDetectionsHoweverPartitioned(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	events := fleetEvents(1, 2000, 30*time.Minute)
 	want := expected(t, set, events)
@@ -44,6 +45,7 @@ func TestSameDetectionsHoweverPartitioned(t *testing.T) {
 // on in their old ways. Two groups of correlators read and write the same topics,
 // snapshots included, and nothing is counted twice.
 func TestTwoOwnersAtOnce(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	events := fleetEvents(2, 2000, 30*time.Minute)
 	k := fakeCluster(t, 3)
@@ -61,6 +63,7 @@ func TestTwoOwnersAtOnce(t *testing.T) {
 // TestIdlePartitionsHoldNobodyBack: windows behind the shuffle are decided though
 // most partitions have no events at all.
 func TestIdlePartitionsHoldNobodyBack(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	k := fakeCluster(t, 5)
 	c := k.start(set, func(o *Options) { o.Watermark.Idle = 100 * time.Millisecond })

@@ -12,6 +12,7 @@ import (
 // the windows of rules that are the same, start those of new ones empty and drop
 // those of rules that are gone, here and behind the shuffle.
 func TestReloadKeepsUnchangedWindows(t *testing.T) {
+	t.Parallel()
 	before := fleetRules + `---
 title: Refusals by account
 id: c-gone

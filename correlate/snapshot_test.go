@@ -54,6 +54,7 @@ func randomBytes(seed uint64, n int) []byte {
 }
 
 func TestSnapshotsOfAnySizeComeBack(t *testing.T) {
+	t.Parallel()
 	s := fakeCluster(t, 1).store()
 	key := snapshotKey{schemas.TopicEvents, 0}
 	if b, _ := loaded(t, s, key); b != nil {
@@ -78,6 +79,7 @@ func TestSnapshotsOfAnySizeComeBack(t *testing.T) {
 // TestNewestSnapshotAmongMany: other workers of the partition number write between
 // the chunks and manifests of one.
 func TestNewestSnapshotAmongMany(t *testing.T) {
+	t.Parallel()
 	k := fakeCluster(t, 12)
 	keys := []snapshotKey{{schemas.TopicEvents, 1}, {schemas.TopicMatches, 1}}
 	var wg sync.WaitGroup
@@ -116,6 +118,7 @@ func TestNewestSnapshotAmongMany(t *testing.T) {
 // TestTornSnapshotFallsBack: the newest snapshot is damaged in every way that a
 // crash or a superseded worker can; the one before is used.
 func TestTornSnapshotFallsBack(t *testing.T) {
+	t.Parallel()
 	key := snapshotKey{schemas.TopicEvents, 0}
 	good := randomBytes(1, 3*snapshotChunk)
 	bad := randomBytes(2, 2*snapshotChunk)
@@ -218,6 +221,7 @@ func TestTornSnapshotFallsBack(t *testing.T) {
 // TestUnusableSnapshotFallsBack: a snapshot that is whole and that this program
 // cannot read, as one of another version, must not stop its partition for ever.
 func TestUnusableSnapshotFallsBack(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	events := fleetEvents(9, 1500, 30*time.Minute)
 	k := fakeCluster(t, 2)
@@ -257,6 +261,7 @@ func TestUnusableSnapshotFallsBack(t *testing.T) {
 // TestNoSnapshotAtAll: without its state a correlator goes on where the group was
 // and says so.
 func TestNoSnapshotAtAll(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	k := fakeCluster(t, 2)
 	k.open()
@@ -282,6 +287,7 @@ func TestNoSnapshotAtAll(t *testing.T) {
 // TestOldSnapshotAndReplay: whichever snapshot a partition is restored from, the
 // rest of the log gives the same in the end.
 func TestOldSnapshotAndReplay(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	events := fleetEvents(11, 2000, 30*time.Minute)
 	k := fakeCluster(t, 3)
@@ -331,6 +337,7 @@ func TestOldSnapshotAndReplay(t *testing.T) {
 // first time, when idle lanes had ended an episode early. The newest state must
 // win nevertheless.
 func TestFewerRecordsAfterACrash(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules)
 	k := fakeCluster(t, 1)
 	k.open()
@@ -398,6 +405,7 @@ func TestFewerRecordsAfterACrash(t *testing.T) {
 // TestSaveGivesUpWithItsContext: the producer never does, but a worker whose
 // partition is revoked must.
 func TestSaveGivesUpWithItsContext(t *testing.T) {
+	t.Parallel()
 	k := fakeCluster(t, 1)
 	away := k.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
 	defer away.Remove()

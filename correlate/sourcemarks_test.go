@@ -157,6 +157,7 @@ correlation: {type: temporal, rules: [shared_often, many_silent, connect], group
 // gives a result that is older than the allowed lateness by then. The correlation
 // above must take it.
 func TestResultsThatComeLongAfter(t *testing.T) {
+	t.Parallel()
 	set := compileRules(t, fleetRules+`---
 title: Long silent
 id: c-long
