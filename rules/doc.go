@@ -75,8 +75,10 @@
 // # What it costs
 //
 // One pass over a message picks out the fields that any rule of its log source
-// reads. Equal tests of different rules are one. All texts that rules look for in
-// a field are found in one scan; a rule is evaluated only if a text that it needs
-// was found (or if it needs none). Regular expressions run only behind texts that
-// they require. An event that matches nothing allocates nothing.
+// reads. Equal tests of different rules are one. A rule is evaluated only if a
+// text that it needs was found (or if it needs none); which of its texts is the
+// rarest is learned from samples of the events. The chosen texts of all rules are
+// found in one scan of each field, and the rest is tested when a rule asks.
+// Regular expressions run only behind texts that they require. An event that
+// matches nothing allocates nothing.
 package rules

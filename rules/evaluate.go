@@ -5,9 +5,17 @@ import (
 	"net/netip"
 )
 
-// test evaluates a predicate that the scan does not resolve, once per event.
+// test evaluates a predicate that was not found to hold, once per event.
 func (m *Matcher) test(id predID) bool {
-	if !m.evaluate(m.set.program.preds[id]) {
+	p := m.set.program.preds[id]
+	var yes bool
+	if p.kind == predLiterals {
+		// Without the first, the scan would have found it.
+		yes = m.plan.lazy != nil && m.plan.lazy[id] && m.askLazy(p)
+	} else {
+		yes = m.evaluate(p)
+	}
+	if !yes {
 		m.states[id] = m.epoch
 		return false
 	}

@@ -64,10 +64,8 @@ type singleText struct {
 const (
 	maxBucket   = 8
 	maxGramText = 256
-	// minGramTexts: with fewer texts an automaton is small enough to be fast.
-	minGramTexts = 48
-	caseless     = 0x2020202020202020
-	hashFactor   = 0x9e3779b1
+	caseless    = 0x2020202020202020
+	hashFactor  = 0x9e3779b1
 )
 
 // gramOf returns the first n bytes of s, at most four.
@@ -79,11 +77,11 @@ func gramOf(s string, n int) uint32 {
 	return g
 }
 
-// newGramIndex returns an index of texts, nil if they are few, and the texts that
+// newGramIndex returns an index of texts, nil if there are none, and the texts that
 // it did not take.
 func newGramIndex(texts []acText) (*gramIndex, []acText) {
-	if len(texts) < minGramTexts {
-		return nil, texts
+	if len(texts) == 0 {
+		return nil, nil
 	}
 	count := map[uint32]int{}
 	for _, t := range texts {
@@ -173,7 +171,7 @@ func newGramTable(n int, buckets map[uint32][]gramText) gramTable {
 		return gramTable{}
 	}
 	t := gramTable{n: n, keep: uint32(1<<(8*n) - 1)}
-	log := 10 // of the bits
+	log := 13 // of the bits
 	for log < 18 && 1<<log < 32*len(buckets) {
 		log++
 	}

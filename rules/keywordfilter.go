@@ -59,9 +59,26 @@ func longestRun(text string) string {
 	return best[:min(len(best), maxGramText)]
 }
 
+// plainASCII reports whether text is ASCII and has no \u. Where it is in doubt,
+// it says no.
+func plainASCII(text []byte) bool {
+	const ones = 0x0101010101010101
+	for ; len(text) > 16; text = text[16:] {
+		a, b := word(text), word(text[8:])
+		// A byte of x and y is zero where text has \u. What the subtractions borrow
+		// can only say so too often.
+		x := (a ^ '\\'*ones) | (word(text[1:]) ^ 'u'*ones)
+		y := (b ^ '\\'*ones) | (word(text[9:]) ^ 'u'*ones)
+		if (a|b|(x-ones)&^x|(y-ones)&^y)&(0x80*ones) != 0 {
+			return false
+		}
+	}
+	return isASCII(text) && !bytes.Contains(text, []byte(`\u`))
+}
+
 // may reports whether message, JSON or not, may hold one of the keywords.
 func (f *keywordFilter) may(message []byte) bool {
-	if !isASCII(message) || bytes.Contains(message, []byte(`\u`)) {
+	if !plainASCII(message) {
 		return true
 	}
 	for i := 0; i+4 <= len(message); i += f.stride {

@@ -38,6 +38,8 @@ type Matcher struct {
 	scanner   jsonscan.Scanner
 	truncated uint64
 	full      bool
+	complete  bool // all texts of the event were looked for
+	lazyBytes int  // that tests which waited looked at
 }
 
 // NewMatcher returns a matcher with memory of its own.
@@ -113,15 +115,11 @@ func (m *Matcher) match(p *plan, ev *schemas.Event) []int32 {
 	if v.rules == 0 {
 		return nil
 	}
-	if p.events++; p.events > p.period {
-		p.learn(m.set.program)
+	if p.left--; p.left == 0 {
+		p.turn(m.set.program)
 	}
 	m.extract(v, ev)
-	for _, slot := range m.touched {
-		if f := &v.fields[slot]; f.equal != nil || f.grams != nil || f.automaton != nil {
-			m.scan(f, slot)
-		}
-	}
+	m.scanFields(p.index)
 	m.matched = m.matched[:0]
 	for _, rule := range v.always {
 		m.run(rule)
@@ -162,17 +160,14 @@ func (m *Matcher) begin(p *plan) {
 	}
 	m.values, m.arena, m.touched = m.values[:0], m.arena[:0], m.touched[:0]
 	m.candidates = m.candidates[:0]
-	m.full = false
+	m.full, m.complete, m.lazyBytes = false, false, 0
 	if len(m.slots) < len(v.fields) {
 		m.slots = make([]slot, len(v.fields))
 	}
-	if len(m.seen) < v.stamps {
-		m.seen = make([]uint32, v.stamps)
-	}
 }
 
-// scan looks for all texts of a field in its values.
-func (m *Matcher) scan(f *viewField, slot int32) {
+// scan looks for the texts of f in the values of its field.
+func (m *Matcher) scan(f *fieldIndex, slot int32) {
 	for i := m.slots[slot].first; i >= 0; i = m.values[i].next {
 		if !m.values[i].kind.isText() {
 			continue
@@ -231,7 +226,7 @@ func (m *Matcher) run(rule int32) {
 	no, yes := m.epoch, m.epoch|holds
 	for at >= 0 {
 		in := &code[at]
-		if s := m.states[in.pred]; s == yes || s != no && !in.scanned && m.test(in.pred) {
+		if s := m.states[in.pred]; s == yes || s != no && m.test(in.pred) {
 			at = in.onTrue
 		} else {
 			at = in.onFalse

@@ -30,7 +30,6 @@ type program struct {
 type instr struct {
 	pred            predID
 	onTrue, onFalse int32
-	scanned         bool // the scan of the fields decides it
 }
 
 const (
@@ -49,7 +48,7 @@ func compileCode(n *node) []instr {
 		case opNot:
 			return emit(n.args[0], onFalse, onTrue)
 		case opPred:
-			code = append(code, instr{n.pred.id, onTrue, onFalse, n.pred.kind == predLiterals})
+			code = append(code, instr{n.pred.id, onTrue, onFalse})
 			return int32(len(code) - 1)
 		}
 		args := slices.Clone(n.args)

@@ -32,7 +32,7 @@ func compileRegex(expr string, limits *Limits) (re *regex, hint string, err erro
 		return nil, "use smaller repetition counts", fmt.Errorf("regular expression needs %d instructions, the limit is %d", len(prog.Inst), limits.RegexInstructions)
 	}
 	compiled, err := regexp.Compile(expr)
-	return &regex{compiled, leastLength(tree)}, "", err
+	return &regex{compiled, leastLength(tree), requiredRun(tree)}, "", err
 }
 
 // requiredLiterals returns folded texts one of which is in everything that expr
@@ -252,7 +252,10 @@ func leastLength(re *syntax.Regexp) int {
 // regex is a compiled regular expression.
 type regex struct {
 	*regexp.Regexp
-	least int // length of the shortest match
+	least int      // length of the shortest match
+	run   *byteRun // that every match has, or nil
 }
 
-func (r *regex) match(text []byte) bool { return len(text) >= r.least && r.Match(text) }
+func (r *regex) match(text []byte) bool {
+	return len(text) >= r.least && (r.run == nil || r.run.occurs(text)) && r.Match(text)
+}

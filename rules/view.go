@@ -8,9 +8,9 @@ var AnyLogSource = LogSource{Product: "*", Category: "*", Service: "*"}
 // view is the part of a program that concerns the events of one log source.
 type view struct {
 	rules    int
-	fields   []viewField // by slot
-	slotOf   []int32     // by FieldID, -1 for fields that the view does not read
-	trie     *fieldTrie  // nil if no field of the message is read
+	fields   []FieldID  // by slot
+	slotOf   []int32    // by FieldID, -1 for fields that the view does not read
+	trie     *fieldTrie // nil if no field of the message is read
 	envelope []envelopeSlot
 	keywords int32          // slot of the message's text, or -1
 	absent   *keywordFilter // nil if every message is to be scanned for keywords
@@ -19,15 +19,7 @@ type view struct {
 	triggered []int32          // the others
 	hits      []predID         // by hitID
 	hitOf     map[predID]hitID // of predLiterals
-	stamps    int              // automaton outputs of all fields
-}
-
-type viewField struct {
-	id        FieldID
-	equal     *equalTable
-	grams     *gramIndex
-	automaton *automaton
-	stamps    int // first of the automaton's in Matcher.seen
+	index     *textIndex       // of all texts
 }
 
 type envelopeSlot struct {
@@ -86,37 +78,28 @@ func (p *program) newView(s *Set, ls LogSource) *view {
 			v.triggered = append(v.triggered, int32(i))
 		}
 	}
-	b.finish()
+	b.finish(p)
 	return v
 }
 
 // viewBuilder collects the fields and texts of a view's rules.
 type viewBuilder struct {
-	view  *view
-	set   *Set
-	texts []fieldTexts // by slot
+	view *view
+	set  *Set
 	// wholeText: a test of keywords has no text that it requires.
 	wholeText bool
 }
 
-type fieldTexts struct {
-	equal     []literal
-	equalHits []hitID
-	parts     []acText
-}
-
-func (b *viewBuilder) slot(f FieldID) int32 {
+func (b *viewBuilder) slot(f FieldID) {
 	v := b.view
 	if v.slotOf[f] < 0 {
 		v.slotOf[f] = int32(len(v.fields))
-		v.fields = append(v.fields, viewField{id: f})
-		b.texts = append(b.texts, fieldTexts{})
+		v.fields = append(v.fields, f)
 	}
-	return v.slotOf[f]
 }
 
 func (b *viewBuilder) predicate(p *predicate) {
-	slot := b.slot(p.fieldID)
+	b.slot(p.fieldID)
 	if p.kind == predFieldRef {
 		b.slot(p.refID)
 	}
@@ -124,44 +107,23 @@ func (b *viewBuilder) predicate(p *predicate) {
 		b.wholeText = b.wholeText || p.field == keywordField && !p.behindText()
 		return
 	}
-	if _, ok := b.view.hitOf[p.id]; ok {
-		return
-	}
-	hit := hitID(len(b.view.hits))
-	b.view.hitOf[p.id] = hit
-	b.view.hits = append(b.view.hits, p.id)
-	t := &b.texts[slot]
-	for _, l := range p.literals {
-		if l.op == litEqual {
-			t.equal = append(t.equal, l)
-			t.equalHits = append(t.equalHits, hit)
-		} else {
-			t.parts = append(t.parts, acText{l.text, l.op, hit})
-		}
+	if _, ok := b.view.hitOf[p.id]; !ok {
+		b.view.hitOf[p.id] = hitID(len(b.view.hits))
+		b.view.hits = append(b.view.hits, p.id)
 	}
 }
 
-func (b *viewBuilder) finish() {
+func (b *viewBuilder) finish(p *program) {
 	v := b.view
+	all := func(predID) bool { return true }
+	v.index = newTextIndex(p, v, all)
 	var names []string
 	var slots []int32
-	for i := range v.fields {
-		f := &v.fields[i]
-		t := &b.texts[i]
-		if len(t.equal) > 0 {
-			f.equal = newEqualTable(t.equal, t.equalHits)
-		}
-		grams, rest := newGramIndex(t.parts)
-		f.grams = grams
-		if len(rest) > 0 {
-			f.automaton = newAutomaton(rest)
-			f.stamps = v.stamps
-			v.stamps += len(f.automaton.outputs)
-		}
-		switch name := b.set.fields[f.id]; {
+	for i, f := range v.fields {
+		switch name := b.set.fields[f]; {
 		case name == keywordField:
 			v.keywords = int32(i)
-			if !b.wholeText && len(t.equal) == 0 {
+			if t := p.textsOf(v, all)[i]; !b.wholeText && len(t.equal) == 0 {
 				v.absent = newKeywordFilter(t.parts)
 			}
 		case isEnvelopeField(name):
