@@ -207,7 +207,11 @@ func (c *Client) LastOffset(ctx context.Context, topic string, partition int) (i
 func (c *Client) listOffset(ctx context.Context, topic string, partition int, timestamp int64) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
+	var answer error // the last that says more than that the time is over
 	fail := func(err error) (int64, error) {
+		if answer != nil && Reason(err) == ReasonTimeout {
+			err = answer
+		}
 		return 0, fmt.Errorf("list offsets of %s/%d: %w", topic, partition, err)
 	}
 	for attempt := 0; ; attempt++ {
@@ -237,6 +241,9 @@ func (c *Client) listOffset(ctx context.Context, topic string, partition int, ti
 		err = c.explain(ctx, err)
 		if !metadataIsStale(err) || ctx.Err() != nil {
 			return fail(err)
+		}
+		if Reason(err) != ReasonTimeout {
+			answer = err
 		}
 		// A leader election is in progress, or the layout is stale: both pass within the request timeout or not at all.
 		if rerr := c.refresh(ctx); rerr != nil {

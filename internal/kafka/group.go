@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,7 @@ const (
 	partitionWatchInterval = 5 * time.Second
 	handlerBackoff         = time.Second
 	maxHandlerBackoff      = 30 * time.Second
+	leaveTimeout           = time.Second
 )
 
 func (o GroupOptions) withDefaults(c *Client) GroupOptions {
@@ -102,10 +104,13 @@ func RunGroup(ctx context.Context, c *Client, opts GroupOptions, h Handler) erro
 	if err := awaitTopics(ctx, c, opts, m, log); err != nil {
 		return nil //nolint:nilerr // ctx ended
 	}
+	dialer := *c.dialer
+	conns := newGroupConns(dialer.DialFunc)
+	dialer.DialFunc = conns.dialContext
 	group, err := kgo.NewConsumerGroup(kgo.ConsumerGroupConfig{
 		ID:                opts.GroupID,
 		Brokers:           c.cfg.Brokers,
-		Dialer:            c.dialer,
+		Dialer:            &dialer,
 		Topics:            opts.Topics,
 		GroupBalancers:    []kgo.GroupBalancer{coPartitioned{}},
 		HeartbeatInterval: opts.HeartbeatInterval,
@@ -118,9 +123,16 @@ func RunGroup(ctx context.Context, c *Client, opts GroupOptions, h Handler) erro
 	if err != nil {
 		return fmt.Errorf("consumer group %s: %w", opts.GroupID, err)
 	}
-	// Close ends the running generation, waits for its handlers and leaves the group.
+	var workers sync.WaitGroup // of all generations
 	defer func() {
-		group.Close()
+		closed := make(chan struct{})
+		go func() {
+			// Ends the running generation, waits for its handlers and leaves the group.
+			_ = group.Close()
+			close(closed)
+		}()
+		workers.Wait()
+		leave(closed, conns)
 		m.partitions.Set(0)
 	}()
 	var lastLog time.Time
@@ -140,7 +152,23 @@ func RunGroup(ctx context.Context, c *Client, opts GroupOptions, h Handler) erro
 				log.Warn("joining the consumer group failed, will be repeated", zap.String("reason", Reason(err)), zap.Error(err))
 			}
 		default:
-			startGeneration(c, opts, m, log, gen, h)
+			startGeneration(c, opts, m, log, gen, &workers, h)
+		}
+	}
+}
+
+// leave waits until the group is closed, once its handlers have ended. What may still be under way then is a request to join
+// and the one to leave: neither may take longer than an orderly broker needs for it. A member that could not say that it
+// leaves is missed after its session timeout.
+func leave(closed <-chan struct{}, conns *groupConns) {
+	ticker := time.NewTicker(leaveTimeout)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-closed:
+			return
+		case <-ticker.C:
+			conns.cut()
 		}
 	}
 }
@@ -165,7 +193,7 @@ func awaitTopics(ctx context.Context, c *Client, opts GroupOptions, m *groupMetr
 	return nil
 }
 
-func startGeneration(c *Client, opts GroupOptions, m *groupMetrics, log *zap.Logger, gen *kgo.Generation, h Handler) {
+func startGeneration(c *Client, opts GroupOptions, m *groupMetrics, log *zap.Logger, gen *kgo.Generation, workers *sync.WaitGroup, h Handler) {
 	log = log.With(zap.Int32("generation", gen.ID))
 	m.rebalances.Inc()
 	count := 0
@@ -177,7 +205,11 @@ func startGeneration(c *Client, opts GroupOptions, m *groupMetrics, log *zap.Log
 				log: log.With(zap.String("topic", topic), zap.Int("partition", pa.ID)),
 			}
 			w.committed.Store(max(pa.Offset, -1))
-			gen.Start(w.run)
+			workers.Add(1)
+			gen.Start(func(ctx context.Context) {
+				defer workers.Done()
+				w.run(ctx)
+			})
 		}
 	}
 	m.assigned.Add(float64(count))

@@ -108,6 +108,52 @@ func TestCommitOfAnOldGenerationIsFenced(t *testing.T) {
 	})
 }
 
+// TestLeavingWhileJoining: the broker lets nobody in while another member takes its time to give its partitions up. Who does
+// not want in any more must not have to wait for that.
+func TestLeavingWhileJoining(t *testing.T) {
+	t.Parallel()
+	eachBroker(t, func(t *testing.T, brokers []string) {
+		topic := "leaving" + run
+		opts := kafka.GroupOptions{GroupID: topic, Topics: []string{topic}, SessionTimeout: 60 * time.Second, RebalanceTimeout: 60 * time.Second, HeartbeatInterval: 100 * time.Millisecond}
+		c := dial(t, brokers...)
+		ensureTopics(t, c, kafka.TopicSpec{Name: topic, Partitions: 1})
+		member := func(h kafka.Handler) (leave func() error) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- kafka.RunGroup(ctx, c, opts, h) }()
+			return func() error {
+				cancel()
+				return <-ended
+			}
+		}
+		holds, revoked, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		leaveFirst := member(func(ctx context.Context, _ *kafka.Assignment) error {
+			close(holds)
+			<-ctx.Done()
+			close(revoked)
+			<-release
+			return nil
+		})
+		<-holds
+		leaveSecond := member(func(context.Context, *kafka.Assignment) error {
+			t.Error("the partition is still the other's")
+			return nil
+		})
+		<-revoked // because the second member is joining
+		start := time.Now()
+		if err := leaveSecond(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("leaving took %v", took)
+		}
+		go func() { time.Sleep(10 * time.Millisecond); close(release) }()
+		if err := leaveFirst(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestGroupWaitsForItsTopics(t *testing.T) {
 	c := dial(t, testkit.KafkaFake(t).ListenAddrs()...)
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
