@@ -17,10 +17,12 @@
 package firehose
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -188,6 +190,20 @@ func New(opts Options) (*Source, error) {
 	return s, nil
 }
 
+// serverLog takes what net/http says of connections: failed handshakes, and
+// panics of handlers. Whoever scans ports must not fill the log.
+type serverLog struct {
+	log   *zap.Logger
+	often rate.Sometimes
+}
+
+func (l *serverLog) Write(line []byte) (int, error) {
+	l.often.Do(func() {
+		l.log.Warn("HTTP server; more of this is left out for a while", zap.ByteString("line", bytes.TrimSpace(line)))
+	})
+	return len(line), nil
+}
+
 // Run serves the listener until ctx ends, then lets requests in flight finish
 // for at most StopTimeout. It returns nil when it was ctx that ended it.
 func (s *Source) Run(ctx context.Context, hand func(context.Context, *ingest.Delivery) error) error {
@@ -204,7 +220,7 @@ func (s *Source) Run(ctx context.Context, hand func(context.Context, *ingest.Del
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    32 << 10,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+		ErrorLog:          log.New(&serverLog{log: s.log, often: rate.Sometimes{Interval: 10 * time.Second}}, "", 0),
 		TLSConfig:         s.opts.TLS,
 	}
 	served := make(chan error, 1)
