@@ -112,6 +112,12 @@ func start(t testing.TB, env []string, args ...string) *program {
 	}
 	t.Cleanup(func() {
 		p.kill()
+		// A program that was killed has no exit code to tell by.
+		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "BUG: "} {
+			if strings.Contains(p.stderr(1<<20), sign) {
+				t.Errorf("%s: %s", p.name, sign)
+			}
+		}
 		if t.Failed() {
 			t.Logf("%s:\n%s", p.name, p.stderr(60))
 		}

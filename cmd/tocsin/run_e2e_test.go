@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -258,7 +259,8 @@ func (r *embeddedRun) stoppedAndStarted(t *testing.T) {
 	if _, err := s.ask("SELECT 1"); err == nil {
 		t.Error("ClickHouse is left behind")
 	}
-	if _, err := http.Get(r.target.FirehoseURL); err == nil {
+	if conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(r.target.FirehoseURL, "http://"), "/firehose")); err == nil {
+		conn.Close()
 		t.Error("the endpoint is left behind")
 	}
 

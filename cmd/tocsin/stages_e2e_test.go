@@ -102,15 +102,18 @@ func TestStages(t *testing.T) {
 	p := f.start(t.Context(), t, target, 6*time.Second)
 	p.reaches(t, 0.2)
 	server := clickhouse.start(t)
-	p.reaches(t, 0.4)
+	p.reaches(t, 0.35)
+	if code := first.terminate(shutdownTimeout + time.Second); code != exitOK {
+		t.Errorf("correlate: exit %d", code)
+	}
+	third := stage("correlate")
+	third.ready()
+	p.reaches(t, 0.5)
 	kafka.StopNode(t, 0)
 	kafka.RestartNode(t, 0)
 	p.reaches(t, 0.7)
 	if err := syscall.Kill(server.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
-	}
-	if code := first.terminate(shutdownTimeout + time.Second); code != exitOK {
-		t.Errorf("correlate: exit %d", code)
 	}
 	p.finish(t)
 	letTimePass(t, target, "after-the-fleet")
@@ -142,7 +145,7 @@ func TestStages(t *testing.T) {
 	s.becomes("SELECT length(message) FROM events_distinct WHERE device = 'mebibyte'", fmt.Sprint(1<<20))
 	sink.ready()
 
-	for _, p := range []*program{ingest, second, sink} {
+	for _, p := range []*program{ingest, second, third, sink} {
 		if code := p.terminate(shutdownTimeout + time.Second); code != exitOK {
 			t.Errorf("%s: exit %d", p.name, code)
 		}

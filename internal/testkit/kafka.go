@@ -308,6 +308,8 @@ func (k *Kafka) java(n *kafkaNode, class string, args ...string) []string {
 	flags := []string{
 		"-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
 		"-Dlog4j2.configurationFile=" + filepath.Join(n.dir, "log4j2.properties"),
+		// The codecs' libraries are unpacked there; a broker that is killed does not remove them.
+		"-Djava.io.tmpdir=" + n.dir,
 	}
 	flags = append(append(flags, k.opts.JVMFlags...), "-cp", filepath.Join(k.jars, "*"), class)
 	return append(flags, args...)
