@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS {database}.events {on_cluster}
     event_type LowCardinality(String) COMMENT 'The source''s own name of what happened: Connect, Publish-In, UpdateCertificate, ...',
     account LowCardinality(String) COMMENT 'AWS account ID',
     region LowCardinality(String) COMMENT 'AWS region',
-    device String COMMENT 'Device key: client ID, else thing name, else the device the certificate is bound to, else cert:ID, ip:ADDRESS or account:ID' CODEC(ZSTD(1)),
+    device String COMMENT 'Device key: client ID, else thing name, else the device the certificate is bound to, else cert:ID, ip:ADDRESS, account:ID or unknown' CODEC(ZSTD(1)),
     client_id String COMMENT 'MQTT client ID' CODEC(ZSTD(1)),
     thing_name String COMMENT 'AWS IoT thing name' CODEC(ZSTD(1)),
     certificate_id String COMMENT 'AWS IoT certificate ID, 64 lower-case hex digits' CODEC(ZSTD(1)),
