@@ -51,6 +51,16 @@ fmt: $(GOFUMPT) ## format the code
 bench: build engine ## the benchmarks against their bars; results in benchmarks/results
 	go run ./benchmarks/bench $(ARGS)
 
+RSIGMA := $(TOCSIN_CACHE)/peers/bin/rsigma
+
+.PHONY: bench-peers
+bench-peers: $(RSIGMA) ## matching beside other Sigma engines (needs SIGMA_CORPUS and, once, cargo)
+	cd benchmarks/peers/go && go build -o $(TOCSIN_CACHE)/peers/bin/go-libraries .
+	go run ./benchmarks/peers -rsigma $(RSIGMA) -go $(TOCSIN_CACHE)/peers/bin/go-libraries
+
+$(RSIGMA):
+	cargo install rsigma --version 0.23.0 --locked --root $(TOCSIN_CACHE)/peers
+
 .PHONY: fuzz
 FUZZTIME ?= 20s
 fuzz: ## every fuzz test, FUZZTIME each
