@@ -68,7 +68,7 @@ func TestBadRecordsAreKeptAside(t *testing.T) {
 	k.produce(schemas.TopicEvents, 1, nil)
 	k.send(6, events[half:])
 	k.close(fleetStart + (30 * time.Minute).Milliseconds())
-	k.quiet(60 * time.Second)
+	k.quiet()
 	k.check(want)
 
 	var raw, origins []string
@@ -127,7 +127,7 @@ func TestTimesThatCannotBe(t *testing.T) {
 		k.send(uint64(i), odd)
 	}
 	k.close(fleetStart + (30 * time.Minute).Milliseconds())
-	k.quiet(60 * time.Second)
+	k.quiet()
 	findings := k.detections()
 	var normal []*schemas.Finding
 	alerts := make(map[string]bool)
@@ -173,18 +173,18 @@ func TestLateEventsAreCounted(t *testing.T) {
 		}
 	}
 	k.send(1, []*schemas.Event{refused(1, 0), refused(2, time.Second)})
-	k.quiet(20 * time.Second)
+	k.quiet()
 	k.markers("later", fleetStart+(30*time.Second+10*time.Minute).Milliseconds()+2000)
-	k.quiet(20 * time.Second)
+	k.quiet()
 	// The watermark is 10 min and 2 s after the start, so 2 s is just in time.
 	k.send(1, []*schemas.Event{refused(3, 1999*time.Millisecond)})
-	k.quiet(20 * time.Second)
+	k.quiet()
 	if n := c.metric(t, "tocsin_correlate_late_events_total"); n != 2 {
 		t.Errorf("%v late matches, want one for each of two rules", n)
 	}
 	k.send(1, []*schemas.Event{refused(4, 2000*time.Millisecond)})
 	k.close(fleetStart)
-	k.quiet(20 * time.Second)
+	k.quiet()
 	count := make(map[string]int64)
 	for _, f := range newest(k.detections()) {
 		count[f.FindingInfo.Analytic.UID] += f.Count
@@ -213,7 +213,7 @@ func TestEventsTopicMadeAnew(t *testing.T) {
 	k.open()
 	first := k.start(set)
 	k.send(1, fleetEvents(7, 2000, 30*time.Minute))
-	k.quiet(60 * time.Second)
+	k.quiet()
 	first.stop(t)
 	k.recreate(schemas.TopicEvents)
 	before := len(newest(k.detections()))
@@ -234,7 +234,7 @@ func TestEventsTopicMadeAnew(t *testing.T) {
 	k.start(set)
 	k.send(1, events)
 	k.close(events[len(events)-1].Time)
-	k.quiet(60 * time.Second)
+	k.quiet()
 	var fresh []*schemas.Finding
 	for _, f := range newest(k.detections()) {
 		if f.StartTime >= events[0].Time-time.Hour.Milliseconds() {
@@ -276,7 +276,7 @@ func TestDeadLetterOfALargeRecordIsCut(t *testing.T) {
 	k.start(compileRules(t, fleetRules))
 	value := []byte(strings.Repeat("\xff", 900<<10))
 	k.produce(schemas.TopicEvents, 0, value)
-	k.quiet(20 * time.Second)
+	k.quiet()
 	letters := k.deadLetters()
 	if len(letters) != 1 || !letters[0].Truncated || letters[0].RawSize != len(value) || len(letters[0].Raw) != schemas.MaxDeadLetterRaw {
 		b, _ := json.Marshal(letters)

@@ -33,7 +33,7 @@ func TestNothingIsCommittedBeforeItsOutputs(t *testing.T) {
 			}
 			away := k.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotEnoughReplicas, Count: -1})
 			first := k.start(set)
-			await(t, 20*time.Second, func() string {
+			await(t, time.Minute, func() string {
 				if first.metric(t, "tocsin_correlate_events_total") < float64(len(events)) || away.Hits() < 3 {
 					return "not all events are read"
 				}
@@ -54,7 +54,7 @@ func TestNothingIsCommittedBeforeItsOutputs(t *testing.T) {
 			away.Remove()
 			k.start(set)
 			k.close(fleetStart + (30 * time.Minute).Milliseconds())
-			k.quiet(60 * time.Second)
+			k.quiet()
 			// The first one's producer still had records, and may have sent them last: the
 			// revisions tell what is newest.
 			if diff := difference(expected(t, set, events), outcomes(newest(k.detections()))); diff != "" {
@@ -83,7 +83,7 @@ func TestFailedOutputIsSentAgain(t *testing.T) {
 			k.start(set)
 			<-k.feed(4, events, time.Second)
 			k.close(fleetStart + (30 * time.Minute).Milliseconds())
-			k.quiet(60 * time.Second)
+			k.quiet()
 			if away.Hits() != 4 {
 				t.Errorf("%d records were refused", away.Hits())
 			}
@@ -114,7 +114,7 @@ func TestTooLargeOutputBecomesADeadLetter(t *testing.T) {
 		{ID: schemas.EventID{1}, Time: fleetStart, IngestTime: fleetStart, Source: []byte("cloudtrail"), Device: random, Message: []byte(`{"eventName":"SetV2LoggingOptions"}`)},
 		{ID: schemas.EventID{2}, Time: fleetStart, IngestTime: fleetStart, Source: []byte("cloudtrail"), Device: []byte("small"), Message: []byte(`{"eventName":"SetV2LoggingOptions"}`)},
 	})
-	k.quiet(30 * time.Second)
+	k.quiet()
 	letters := k.deadLetters()
 	if len(letters) != 1 || letters[0].Reason != reasonTooLarge || !letters[0].Truncated || !strings.Contains(letters[0].Origin, schemas.TopicDetections) {
 		t.Fatalf("dead letters: %.300v", letters)

@@ -54,7 +54,10 @@
 // up to a bound. Without group-by there is one group for the whole fleet.
 //
 // A correlation that others refer to is an event for them: its time is that of
-// the last event of its first satisfied window, its ID is the detection's.
+// the last event of the satisfied window that was found first, its ID is the
+// detection's. The watermark of the correlation that refers to it waits for such
+// results, so they are not late. They are not taken back: an episode that late
+// events make a part of another, or show to be wrong, was an event nevertheless.
 //
 // # Episodes
 //
@@ -75,6 +78,11 @@
 // A detection names its evidence: up to tocsin.evidence contributing events
 // (default 20), the first ones and the last ones, and the total. Its ID is a hash
 // of rule, group and the event that opened it: same log, same rules, same IDs.
+// Where windows are behind the shuffle, the log is that of tocsin.matches: made
+// anew from tocsin.events, events of different partitions may come together in
+// another order, and another one of them may be the opener. Of the records about
+// a detection the one with the greatest revision is its newest state, whatever
+// crashed and was done again.
 //
 // # Bounds
 //

@@ -28,7 +28,7 @@ func TestSameDetectionsHoweverPartitioned(t *testing.T) {
 			}
 			k.send(1, events)
 			k.close(fleetStart + (30 * time.Minute).Milliseconds())
-			k.quiet(60 * time.Second)
+			k.quiet()
 			states := k.check(want)
 			got := localIDs(set, states)
 			if ids == nil {
@@ -54,10 +54,10 @@ func TestTwoOwnersAtOnce(t *testing.T) {
 	k.start(set, func(o *Options) { o.GroupID = "old" })
 	<-k.feed(2, events, time.Second)
 	k.close(fleetStart + (30 * time.Minute).Milliseconds())
-	k.quiet(60 * time.Second)
+	k.quiet()
 	// The other group's records may come after: the order of the log says nothing.
 	want := expected(t, set, events)
-	await(t, 20*time.Second, func() string { return difference(want, outcomes(newest(k.detections()))) })
+	await(t, time.Minute, func() string { return difference(want, outcomes(newest(k.detections()))) })
 }
 
 // TestIdlePartitionsHoldNobodyBack: windows behind the shuffle are decided though
@@ -82,7 +82,7 @@ func TestIdlePartitionsHoldNobodyBack(t *testing.T) {
 		})
 	}
 	k.send(1, events)
-	await(t, 20*time.Second, func() string {
+	await(t, time.Minute, func() string {
 		for _, f := range newest(k.detections()) {
 			if f.FindingInfo.Analytic.UID == "c-ordered" && f.Status == "Resolved" && f.Count == 2 {
 				return ""

@@ -50,7 +50,7 @@ correlation: {type: value_count, rules: [connect], group-by: [tocsin.certificate
 					ID: schemas.EventID{n}, Time: at, IngestTime: at, Source: []byte("iot"), Account: []byte("1"), Device: []byte(device), CertificateID: []byte("cert"),
 					Message: []byte(`{"eventType":"Connect","status":"` + status + `","clientId":"` + device + `"}`),
 				}})
-				k.quiet(20 * time.Second)
+				k.quiet()
 			}
 			for range 2 {
 				send("Failure", "pump")
@@ -74,7 +74,7 @@ correlation: {type: value_count, rules: [connect], group-by: [tocsin.certificate
 				k.start(compileRules(t, after))
 			}
 			k.close(fleetStart + time.Hour.Milliseconds())
-			k.quiet(20 * time.Second)
+			k.quiet()
 			count := make(map[string]int64)
 			for _, f := range newest(k.detections()) {
 				if f.Status == "Resolved" {

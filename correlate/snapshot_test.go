@@ -228,7 +228,7 @@ func TestUnusableSnapshotFallsBack(t *testing.T) {
 	k.open()
 	first := k.start(set)
 	k.send(1, events[:len(events)/2])
-	k.quiet(60 * time.Second)
+	k.quiet()
 	first.stop(t)
 	wrongTopic, err := encodeSnapshot(&snapshotHeader{Topic: "other", Next: 1}, nil)
 	if err != nil {
@@ -251,7 +251,7 @@ func TestUnusableSnapshotFallsBack(t *testing.T) {
 	second := k.start(set)
 	k.send(2, events[len(events)/2:])
 	k.close(fleetStart + (30 * time.Minute).Milliseconds())
-	k.quiet(60 * time.Second)
+	k.quiet()
 	k.check(expected(t, set, events))
 	if ok, missing := second.metric(t, "tocsin_correlate_restores_total", "ok"), second.metric(t, "tocsin_correlate_restores_total", "missing"); ok != 4 || missing != 0 {
 		t.Errorf("%v partitions restored, %v without a snapshot", ok, missing)
@@ -267,7 +267,7 @@ func TestNoSnapshotAtAll(t *testing.T) {
 	k.open()
 	first := k.start(set)
 	k.send(1, fleetEvents(10, 500, 5*time.Minute))
-	k.quiet(60 * time.Second)
+	k.quiet()
 	first.stop(t)
 	k.recreate(schemas.TopicState)
 	before := len(k.detections())
@@ -275,7 +275,7 @@ func TestNoSnapshotAtAll(t *testing.T) {
 	k.send(2, []*schemas.Event{{
 		ID: schemas.EventID{1}, Time: fleetStart, IngestTime: fleetStart, Source: []byte("cloudtrail"), Device: []byte("x"), Message: []byte(`{"eventName":"SetV2LoggingOptions"}`),
 	}})
-	k.quiet(60 * time.Second)
+	k.quiet()
 	if n := second.metric(t, "tocsin_correlate_restores_total", "missing"); n != 4 {
 		t.Errorf("%v partitions without a snapshot", n)
 	}
@@ -294,7 +294,7 @@ func TestOldSnapshotAndReplay(t *testing.T) {
 	k.open()
 	first := k.start(set)
 	k.send(1, events[:len(events)/2])
-	k.quiet(60 * time.Second)
+	k.quiet()
 	old := make(map[snapshotKey][]byte)
 	for _, topic := range []string{schemas.TopicEvents, schemas.TopicMatches} {
 		for p := range k.partitions {
@@ -304,7 +304,7 @@ func TestOldSnapshotAndReplay(t *testing.T) {
 	}
 	k.send(2, events[len(events)/2:])
 	k.close(fleetStart + (30 * time.Minute).Milliseconds())
-	k.quiet(60 * time.Second)
+	k.quiet()
 	first.stop(t)
 	want := expected(t, set, events)
 	ids := slices.Sorted(maps.Keys(k.check(want)))
@@ -317,15 +317,15 @@ func TestOldSnapshotAndReplay(t *testing.T) {
 	}
 	records := len(k.detections())
 	k.start(set)
-	await(t, 30*time.Second, func() string {
+	await(t, time.Minute, func() string {
 		if n := len(k.detections()); n == records {
 			return "nothing was done again"
 		}
 		return ""
 	})
-	k.quiet(60 * time.Second)
+	k.quiet()
 	// The commits are where they were: wait for the replay itself.
-	await(t, 30*time.Second, func() string {
+	await(t, time.Minute, func() string {
 		return difference(outcomes(last(k.detections())), want)
 	})
 	if diff := cmp.Diff(ids, slices.Sorted(maps.Keys(k.check(want)))); diff != "" {
@@ -342,7 +342,7 @@ func TestFewerRecordsAfterACrash(t *testing.T) {
 	k := fakeCluster(t, 1)
 	k.open()
 	first := k.start(set, func(o *Options) { o.Watermark.Idle = 100 * time.Millisecond })
-	k.quiet(20 * time.Second)
+	k.quiet()
 	key := snapshotKey{schemas.TopicEvents, 0}
 	old, _ := loaded(t, k.store(), key)
 	n := byte(0)
@@ -368,7 +368,7 @@ func TestFewerRecordsAfterACrash(t *testing.T) {
 	}
 	state := func(status string, count int64) {
 		t.Helper()
-		await(t, 20*time.Second, func() string {
+		await(t, time.Minute, func() string {
 			f, _ := newestOf()
 			if f == nil || f.Status != status || f.Count != count {
 				return fmt.Sprintf("want %s with %d events: %+v", status, count, f)
@@ -387,7 +387,7 @@ func TestFewerRecordsAfterACrash(t *testing.T) {
 		send(3+i, schemas.SourceIoT)
 		state("Resolved", 4+i)
 	}
-	k.quiet(20 * time.Second)
+	k.quiet()
 	first.stop(t)
 	if err := k.store().save(t.Context(), key, 10_000, "superseded", old); err != nil {
 		t.Fatal(err)

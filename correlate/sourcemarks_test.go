@@ -191,7 +191,7 @@ correlation: {type: event_count, rules: [long_silent], group-by: [tocsin.device]
 	for at := fleetStart; at < fleetStart+(6*time.Hour).Milliseconds(); at += (5 * time.Minute).Milliseconds() {
 		k.markers("step", at)
 	}
-	k.quiet(30 * time.Second)
+	k.quiet()
 	count := make(map[string]int64)
 	for _, f := range newest(k.detections()) {
 		if f.Status == "Resolved" {
