@@ -9,7 +9,8 @@ import (
 // services are the log source services of the events that the pipeline carries.
 var services = []string{
 	schemas.SourceIoT, schemas.SourceLifecycle, schemas.SourceCloudTrail,
-	schemas.SourceGuardDuty, schemas.SourceDeviceDefender, schemas.SourceGeneric,
+	schemas.SourceGuardDuty, schemas.SourceDeviceDefender, schemas.SourceRegistry, schemas.SourceBehavior,
+	schemas.SourceGeneric,
 }
 
 // Idle returns why no event of the pipeline is of the log source, "" where some

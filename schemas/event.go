@@ -38,6 +38,8 @@ const (
 	SourceCloudTrail     = "cloudtrail"     // CloudTrail records
 	SourceGuardDuty      = "guardduty"      // GuardDuty findings
 	SourceDeviceDefender = "devicedefender" // Device Defender violations and audit findings
+	SourceRegistry       = "registry"       // what the certificate registry finds: expiry, weak keys, stale CRLs, ...
+	SourceBehavior       = "behavior"       // what a device did in an interval, and devices and sources that fell silent
 	SourceGeneric        = "generic"        // anything else; only the message is known
 )
 
@@ -66,7 +68,7 @@ func (o Outcome) String() string {
 type CertificateStatus uint8
 
 // The certificate states, numbered as in event.proto. The names are AWS IoT's,
-// with EXPIRED and UNKNOWN added.
+// with EXPIRED, UNKNOWN and REVOKED_BY_CA added.
 const (
 	CertUnspecified CertificateStatus = iota
 	CertActive
@@ -77,11 +79,12 @@ const (
 	CertRegisterInactive
 	CertPendingActivation
 	CertUnknown
+	CertRevokedByCA
 )
 
 var certificateStatusNames = [...]string{
 	"", "ACTIVE", "INACTIVE", "REVOKED", "EXPIRED",
-	"PENDING_TRANSFER", "REGISTER_INACTIVE", "PENDING_ACTIVATION", "UNKNOWN",
+	"PENDING_TRANSFER", "REGISTER_INACTIVE", "PENDING_ACTIVATION", "UNKNOWN", "REVOKED_BY_CA",
 }
 
 // String returns AWS IoT's name of the state, "" when there is none.

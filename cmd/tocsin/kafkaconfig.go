@@ -60,6 +60,7 @@ func topicSpecs(c *config.Topics) []kafka.TopicSpec {
 		kept(schemas.TopicMatches, c.Retention.Matches),
 		kept(schemas.TopicDetections, c.Retention.Detections),
 		kept(schemas.TopicDeadLetter, c.Retention.DeadLetter),
+		kept(schemas.TopicActions, c.Retention.Actions),
 		compacted(schemas.TopicIdentities),
 		correlate.StateTopic(c.Partitions, c.Replication),
 	}

@@ -28,7 +28,7 @@ const (
 	// in a crash is learned again from the device's next connection.
 	flushInterval = time.Second
 	// keyPrefix tells the bindings from what else the topic holds of identities.
-	keyPrefix = "binding/"
+	keyPrefix = schemas.KeyBinding
 )
 
 // Binding is the value of a record; its key is "binding/" and the certificate

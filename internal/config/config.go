@@ -81,6 +81,7 @@ type Retention struct {
 	Matches    Duration `yaml:"matches"`
 	Detections Duration `yaml:"detections"`
 	DeadLetter Duration `yaml:"deadletter"`
+	Actions    Duration `yaml:"actions"`
 }
 
 // ClickHouse says how to reach the store. A user and password in URL are moved
@@ -311,6 +312,7 @@ func Default(getenv func(string) (string, bool)) *Config {
 					Matches:    Duration(72 * time.Hour),
 					Detections: Duration(30 * 24 * time.Hour),
 					DeadLetter: Duration(14 * 24 * time.Hour),
+					Actions:    Duration(400 * 24 * time.Hour),
 				},
 			},
 		},

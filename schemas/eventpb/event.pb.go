@@ -86,6 +86,7 @@ const (
 	CertificateStatus_CERTIFICATE_STATUS_REGISTER_INACTIVE  CertificateStatus = 6
 	CertificateStatus_CERTIFICATE_STATUS_PENDING_ACTIVATION CertificateStatus = 7
 	CertificateStatus_CERTIFICATE_STATUS_UNKNOWN            CertificateStatus = 8 // the registry does not know it
+	CertificateStatus_CERTIFICATE_STATUS_REVOKED_BY_CA      CertificateStatus = 9 // by its CA, while the broker takes it as active
 )
 
 // Enum value maps for CertificateStatus.
@@ -100,6 +101,7 @@ var (
 		6: "CERTIFICATE_STATUS_REGISTER_INACTIVE",
 		7: "CERTIFICATE_STATUS_PENDING_ACTIVATION",
 		8: "CERTIFICATE_STATUS_UNKNOWN",
+		9: "CERTIFICATE_STATUS_REVOKED_BY_CA",
 	}
 	CertificateStatus_value = map[string]int32{
 		"CERTIFICATE_STATUS_UNSPECIFIED":        0,
@@ -111,6 +113,7 @@ var (
 		"CERTIFICATE_STATUS_REGISTER_INACTIVE":  6,
 		"CERTIFICATE_STATUS_PENDING_ACTIVATION": 7,
 		"CERTIFICATE_STATUS_UNKNOWN":            8,
+		"CERTIFICATE_STATUS_REVOKED_BY_CA":      9,
 	}
 )
 
@@ -202,7 +205,7 @@ type Event struct {
 	Id                      []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                    // 16 bytes; equal for every delivery of the same log record
 	Time                    int64                  `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`                               // event time, Unix milliseconds, UTC
 	IngestTime              int64                  `protobuf:"varint,3,opt,name=ingest_time,json=ingestTime,proto3" json:"ingest_time,omitempty"` // when it was normalised, Unix milliseconds
-	Source                  string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                            // iot, lifecycle, cloudtrail, guardduty, devicedefender, generic
+	Source                  string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`                            // iot, lifecycle, cloudtrail, guardduty, devicedefender, registry, behavior, generic
 	EventType               string                 `protobuf:"bytes,5,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`     // the source's own name: "Connect", "UpdateCertificate", ...
 	Account                 string                 `protobuf:"bytes,6,opt,name=account,proto3" json:"account,omitempty"`                          // AWS account ID
 	Region                  string                 `protobuf:"bytes,7,opt,name=region,proto3" json:"region,omitempty"`
@@ -413,7 +416,7 @@ const file_event_proto_rawDesc = "" +
 	"\aOutcome\x12\x13\n" +
 	"\x0fOUTCOME_UNKNOWN\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_SUCCESS\x10\x01\x12\x13\n" +
-	"\x0fOUTCOME_FAILURE\x10\x02*\xd5\x02\n" +
+	"\x0fOUTCOME_FAILURE\x10\x02*\xfb\x02\n" +
 	"\x11CertificateStatus\x12\"\n" +
 	"\x1eCERTIFICATE_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19CERTIFICATE_STATUS_ACTIVE\x10\x01\x12\x1f\n" +
@@ -423,7 +426,8 @@ const file_event_proto_rawDesc = "" +
 	"#CERTIFICATE_STATUS_PENDING_TRANSFER\x10\x05\x12(\n" +
 	"$CERTIFICATE_STATUS_REGISTER_INACTIVE\x10\x06\x12)\n" +
 	"%CERTIFICATE_STATUS_PENDING_ACTIVATION\x10\a\x12\x1e\n" +
-	"\x1aCERTIFICATE_STATUS_UNKNOWN\x10\bB-Z+github.com/tocsin-io/tocsin/schemas/eventpbb\x06proto3"
+	"\x1aCERTIFICATE_STATUS_UNKNOWN\x10\b\x12$\n" +
+	" CERTIFICATE_STATUS_REVOKED_BY_CA\x10\tB-Z+github.com/tocsin-io/tocsin/schemas/eventpbb\x06proto3"
 
 var (
 	file_event_proto_rawDescOnce sync.Once

@@ -1,0 +1,174 @@
+package schemas
+
+import (
+	"fmt"
+	"time"
+)
+
+// The prefixes of the keys in tocsin.identities. Each kind of record has one
+// writer, so that a compacted key never holds half of what two of them know.
+const (
+	// KeyBinding + certificate ID: the device that uses a certificate, by ingest.
+	KeyBinding = "binding/"
+	// KeyCertificate + certificate ID: Certificate, by the registry.
+	KeyCertificate = "certificate/"
+	// KeyCA + key identifier in hex: CertificateAuthority, by the registry.
+	KeyCA = "ca/"
+	// KeyCRL + key identifier of the issuer in hex + "/" + name: what the registry
+	// keeps of a revocation list.
+	KeyCRL = "crl/"
+	// KeySync + name of the source: how far the registry has read it.
+	KeySync = "sync/"
+	// KeyObserved + certificate ID + "/" + partition of tocsin.events:
+	// Observation, by the worker of that partition.
+	KeyObserved = "observed/"
+	// KeyChange + certificate ID + "/" + partition of tocsin.events:
+	// StatusChange, by the worker of that partition.
+	KeyChange = "change/"
+	// KeyDevice + device key: Device, by the worker of the device's partition.
+	KeyDevice = "device/"
+)
+
+// Certificate is what the registry knows of a device certificate. A field that
+// is not known is empty.
+type Certificate struct {
+	ID           string            `json:"certificate_id"`              // SHA-256 of the DER form, 64 lower-case hex digits
+	Serial       string            `json:"serial,omitempty"`            // lower-case hex without leading zeros
+	Issuer       string            `json:"issuer,omitempty"`            // RFC 2253 name
+	IssuerKeyID  string            `json:"issuer_key_id,omitempty"`     // authority key identifier, lower-case hex
+	CAID         string            `json:"ca_certificate_id,omitempty"` // AWS IoT's ID of the CA
+	Subject      string            `json:"subject,omitempty"`           // RFC 2253 name
+	NotBefore    time.Time         `json:"not_before,omitzero"`
+	NotAfter     time.Time         `json:"not_after,omitzero"`
+	Key          KeyInfo           `json:"key,omitzero"`
+	Status       CertificateStatus `json:"status,omitzero"`         // the broker's; never EXPIRED or REVOKED_BY_CA
+	StatusReason string            `json:"status_reason,omitempty"` // "inventory", "CloudTrail UpdateCertificate by ...", ...
+	StatusSince  time.Time         `json:"status_since,omitzero"`
+	Revoked      *Revocation       `json:"revoked,omitempty"` // by its CA; never taken back
+	Claim        bool              `json:"claim,omitempty"`   // a bootstrap certificate that many devices share by design
+	Things       []string          `json:"things,omitempty"`
+	ClientIDs    []string          `json:"client_ids,omitempty"` // seen in the logs, newest last
+	SourceIP     string            `json:"source_ip,omitempty"`  // last seen
+	LastSeen     time.Time         `json:"last_seen,omitzero"`
+	Created      time.Time         `json:"created,omitzero"` // registered with the broker
+	Updated      time.Time         `json:"updated,omitzero"` // this record
+}
+
+// KeyInfo is a certificate's public key.
+type KeyInfo struct {
+	Type   string `json:"type,omitempty"`   // RSA, ECDSA, Ed25519, DSA
+	Bits   int    `json:"bits,omitempty"`   // of the modulus or the curve
+	SHA256 string `json:"sha256,omitempty"` // of the SubjectPublicKeyInfo, lower-case hex
+	Weak   string `json:"weak,omitempty"`   // why it is weak
+}
+
+// Revocation is what a CA says of a certificate that it revoked.
+type Revocation struct {
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason,omitempty"` // RFC 5280 name: keyCompromise, superseded, ...
+	Source string    `json:"source"`           // URL or path of the CRL or audit report
+}
+
+// StatusAt returns the state that an event at t is stamped with: what the broker
+// says comes before what the CA says, unless the broker still takes it as active.
+func (c *Certificate) StatusAt(t time.Time) CertificateStatus {
+	switch {
+	case c.Status != CertActive && c.Status != CertUnspecified:
+		return c.Status
+	case c.Revoked != nil:
+		return CertRevokedByCA
+	case !c.NotAfter.IsZero() && t.After(c.NotAfter):
+		return CertExpired
+	}
+	return c.Status
+}
+
+// CertificateAuthority is what the registry knows of a CA.
+type CertificateAuthority struct {
+	KeyID     string      `json:"key_id"` // subject key identifier, lower-case hex
+	ID        string      `json:"ca_certificate_id,omitempty"`
+	Subject   string      `json:"subject"`
+	Serial    string      `json:"serial"`
+	NotBefore time.Time   `json:"not_before"`
+	NotAfter  time.Time   `json:"not_after"`
+	Key       KeyInfo     `json:"key,omitzero"`
+	Status    string      `json:"status,omitempty"` // AWS IoT's: ACTIVE or INACTIVE
+	Revoked   *Revocation `json:"revoked,omitempty"`
+	PEM       string      `json:"pem"`
+}
+
+// Observation is what the events of a partition of tocsin.events say of a
+// certificate.
+type Observation struct {
+	CertificateID string    `json:"certificate_id"`
+	ClientIDs     []string  `json:"client_ids,omitempty"` // newest last, at most MaxObserved
+	Things        []string  `json:"things,omitempty"`     // likewise
+	SourceIP      string    `json:"source_ip,omitempty"`
+	LastSeen      time.Time `json:"last_seen"`
+}
+
+// MaxObserved bounds the names that an Observation and a Certificate keep of a
+// kind.
+const MaxObserved = 8
+
+// StatusChange is a change of a certificate's state that an event reports:
+// CloudTrail's UpdateCertificate, a just-in-time registration, a finding of a
+// Device Defender audit.
+type StatusChange struct {
+	CertificateID string            `json:"certificate_id"`
+	Status        CertificateStatus `json:"status,omitzero"` // UNSPECIFIED: look it up
+	Deleted       bool              `json:"deleted,omitempty"`
+	CAID          string            `json:"ca_certificate_id,omitempty"`
+	Time          time.Time         `json:"time"`
+	Source        string            `json:"source"`          // of the event
+	EventType     string            `json:"event_type"`      // of the event
+	Actor         string            `json:"actor,omitempty"` // who did it
+	EventID       string            `json:"event_id"`
+}
+
+// Action is one automated response, or why there was none: the value of a record
+// in tocsin.actions. Every step of one response has the same ID.
+type Action struct {
+	ID            string    `json:"id"`    // of the response: hash of detection, kind and target
+	Time          time.Time `json:"time"`  // of this step
+	Kind          string    `json:"kind"`  // disconnect, deactivate, revoke, quarantine, rotate
+	State         string    `json:"state"` // see the constants
+	DryRun        bool      `json:"dry_run"`
+	Reason        string    `json:"reason"` // for a person
+	Rule          string    `json:"rule,omitempty"`
+	RuleID        string    `json:"rule_id,omitempty"`
+	DetectionID   string    `json:"detection_id,omitempty"`
+	Device        string    `json:"device,omitempty"`
+	ClientID      string    `json:"client_id,omitempty"`
+	Thing         string    `json:"thing,omitempty"`
+	CertificateID string    `json:"certificate_id,omitempty"`
+	Error         string    `json:"error,omitempty"`
+	Approver      string    `json:"approver,omitempty"`
+}
+
+// The states of an action.
+const (
+	ActionPlanned  = "planned" // dry run: what would have been done
+	ActionPending  = "pending" // waits for approval
+	ActionApproved = "approved"
+	ActionRejected = "rejected" // by a person
+	ActionStarted  = "started"
+	ActionDone     = "done"
+	ActionFailed   = "failed"
+	ActionRefused  = "refused" // by the allow-list, a limit, the breaker, or for want of evidence
+	ActionExpired  = "expired" // nobody approved it in time
+)
+
+// MarshalText writes AWS IoT's name.
+func (s CertificateStatus) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads AWS IoT's name.
+func (s *CertificateStatus) UnmarshalText(text []byte) error {
+	for i, name := range certificateStatusNames {
+		if name == string(text) {
+			*s = CertificateStatus(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no certificate status", text)
+}
