@@ -1,29 +1,59 @@
 package correlate
 
 import (
+	"cmp"
+	"context"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// PartitionStatus is what a worker shows of itself.
+// PartitionStatus is what a worker shows of itself. Times are Unix milliseconds,
+// 0 when there is none.
 type PartitionStatus struct {
 	Topic     string `json:"topic"`
 	Partition int    `json:"partition"`
 	Next      int64  `json:"next"`      // offset of the next record
 	Lag       int64  `json:"lag"`       // records waiting
-	Watermark int64  `json:"watermark"` // Unix milliseconds
+	Watermark int64  `json:"watermark"` // event time; 0 before the first event
 	Groups    int    `json:"groups"`    // live groups of all correlations
 	Events    int    `json:"events"`    // events held in their windows
 	Bytes     int64  `json:"bytes"`     // memory of the windows, about
 	Evicted   int64  `json:"evicted"`   // groups given up because a bound was reached
 	Late      int64  `json:"late"`      // matches that came too late
+	// SnapshotTime is when the last snapshot was written or restored, by the clock
+	// of the machine, and SnapshotNext the offset that it goes on from, -1 if
+	// there is none.
+	SnapshotTime int64 `json:"snapshot_time"`
+	SnapshotNext int64 `json:"snapshot_next"`
+	// Rules are the correlations that hold groups, the one with the most first.
+	// Only Inspect fills them.
+	Rules []RuleStatus `json:"rules,omitempty"`
+}
+
+// RuleStatus is what a partition holds of one correlation.
+type RuleStatus struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Groups int    `json:"groups"`
+	Events int    `json:"events"`
+	// Oldest is the time of the oldest event, Unix milliseconds.
+	Oldest int64 `json:"oldest"`
+	// Largest is the group with the most events, by its group-by values.
+	Largest       []string `json:"largest"`
+	LargestEvents int      `json:"largest_events"`
 }
 
 // workerStatus passes a PartitionStatus from the worker to whoever asks.
 type workerStatus struct {
 	latest atomic.Pointer[PartitionStatus]
+	// asked is set by Inspect, and taken back by the worker after it has stored a
+	// report with rules in inspected. In latest the next report, which has none,
+	// could take its place before Inspect looks.
+	asked     atomic.Bool
+	inspected atomic.Pointer[PartitionStatus]
 }
 
 // report publishes the worker's state and counts what is new since the last time.
@@ -31,11 +61,21 @@ func (w *worker) report() {
 	stats := w.windows.stats()
 	now := &PartitionStatus{
 		Topic: w.key.topic, Partition: w.key.partition,
-		Next: w.next, Lag: w.a.Lag(), Watermark: w.windows.mark(0),
+		Next: w.next, Lag: w.a.Lag(), Watermark: max(0, w.windows.mark(0)),
 		Groups: stats.Groups, Events: stats.Events, Bytes: stats.Bytes,
 		Evicted: stats.EvictedGroups, Late: stats.Late,
+		SnapshotNext: w.saved,
+	}
+	if w.saved >= 0 {
+		now.SnapshotTime = w.savedAt.UnixMilli()
 	}
 	w.status.latest.Store(now)
+	if w.status.asked.Load() {
+		with := *now
+		with.Rules = w.windows.ruleStatus()
+		w.status.inspected.Store(&with)
+		w.status.asked.Store(false)
+	}
 	m, before := w.c.metrics, w.counted
 	// New windows, after a change of the rules, may have counted less.
 	m.evicted.Add(float64(max(0, stats.EvictedGroups-before.EvictedGroups)))
@@ -49,6 +89,12 @@ func (w *worker) report() {
 type workerList struct {
 	mu      sync.Mutex
 	workers []*worker
+}
+
+func (l *workerList) list() []*worker {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.workers)
 }
 
 // add lists w and returns the function that takes it off again.
@@ -66,19 +112,42 @@ func (l *workerList) add(w *worker) (remove func()) {
 // Status returns the state of every partition that this process works on, as
 // of its last fetch.
 func (c *Correlator) Status() []PartitionStatus {
-	c.workers.mu.Lock()
-	defer c.workers.mu.Unlock()
+	return statusOf(c.workers.list(), func(w *worker) *PartitionStatus { return w.status.latest.Load() })
+}
+
+// Inspect is Status with what each correlation holds. The workers go through all
+// of their groups for it, at their next fetch: it is for people who ask, not for
+// probes. A worker that has not got to it when ctx ends is shown without rules.
+func (c *Correlator) Inspect(ctx context.Context) []PartitionStatus {
+	workers := c.workers.list()
+	for _, w := range workers {
+		w.status.asked.Store(true)
+	}
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	return statusOf(workers, func(w *worker) *PartitionStatus {
+		for w.status.asked.Load() {
+			select {
+			case <-ctx.Done():
+				return w.status.latest.Load()
+			case <-poll.C:
+			}
+		}
+		return w.status.inspected.Load()
+	})
+}
+
+// statusOf returns what of gives of the workers, those that have nothing to show
+// yet left out.
+func statusOf(workers []*worker, of func(*worker) *PartitionStatus) []PartitionStatus {
 	var out []PartitionStatus
-	for _, w := range c.workers.workers {
-		if s := w.status.latest.Load(); s != nil {
+	for _, w := range workers {
+		if s := of(w); s != nil {
 			out = append(out, *s)
 		}
 	}
 	slices.SortFunc(out, func(a, b PartitionStatus) int {
-		if a.Topic != b.Topic {
-			return strings.Compare(a.Topic, b.Topic)
-		}
-		return a.Partition - b.Partition
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), a.Partition-b.Partition)
 	})
 	return out
 }
@@ -86,3 +155,44 @@ func (c *Correlator) Status() []PartitionStatus {
 // Joined reports whether this process has ever been assigned a partition. With
 // more processes than partitions some have none; they stand by.
 func (c *Correlator) Joined() bool { return c.joined.Load() }
+
+// ruleStatus describes the correlations that hold groups.
+func (l *levels) ruleStatus() []RuleStatus {
+	out := []RuleStatus{}
+	for _, w := range l.windows {
+		for _, r := range w.rules {
+			if r != nil && len(r.groups) > 0 {
+				out = append(out, r.status())
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b RuleStatus) int { return b.Groups - a.Groups })
+	return out
+}
+
+func (r *windowRule) status() RuleStatus {
+	s := RuleStatus{ID: r.c.ID, Name: r.c.Name, Groups: len(r.groups)}
+	if s.Name == "" {
+		s.Name = r.c.Title
+	}
+	var largest *group
+	for _, g := range r.groups {
+		n := g.len()
+		s.Events += n
+		if n > 0 {
+			if first := g.entries[g.head].time; s.Oldest == 0 || first < s.Oldest {
+				s.Oldest = first
+			}
+		}
+		// Of equal ones the first by key, whatever the order of the map.
+		if largest == nil || n > largest.len() || n == largest.len() && g.key < largest.key {
+			largest = g
+		}
+	}
+	s.LargestEvents = largest.len()
+	values, _ := DecodeTuple([]byte(largest.key)) // the windows hold no group that is not a tuple
+	for _, v := range values {
+		s.Largest = append(s.Largest, string(v))
+	}
+	return s
+}

@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/correlate"
 	"github.com/tocsin-io/tocsin/internal/config"
 	"github.com/tocsin-io/tocsin/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/internal/telemetry"
@@ -29,6 +31,9 @@ type app struct {
 	reload     *telemetry.Reloader
 	life       *lifecycle.Stack
 	adminAddr  net.Addr // nil without an admin listener
+	// correlator of the process, nil until it is started; the admin listener shows
+	// what it holds.
+	correlator atomic.Pointer[correlate.Correlator]
 }
 
 func newApp(std streams, cfg *config.Config, configFile string) (*app, error) {
@@ -64,7 +69,7 @@ func (a *app) startAdmin() error {
 	if a.cfg.Admin.Listen == "" {
 		return nil
 	}
-	admin := &telemetry.Admin{Log: a.log, Metrics: a.metrics, Checks: a.checks, Reload: a.reload, Pprof: a.cfg.Admin.Pprof}
+	admin := &telemetry.Admin{Log: a.log, Metrics: a.metrics, Checks: a.checks, Reload: a.reload, State: a.state, Pprof: a.cfg.Admin.Pprof}
 	addr, stop, err := admin.Listen(a.cfg.Admin.Listen)
 	if err != nil {
 		return err

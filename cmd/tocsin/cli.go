@@ -32,6 +32,7 @@ type cli struct {
 	Validate           validateCmd           `cmd:"" help:"Check a configuration and its rules."`
 	Rules              rulesCmd              `cmd:"" help:"Check, list, test and explain rules."`
 	Backtest           backtestCmd           `cmd:"" help:"Run rules over events of the past."`
+	State              stateCmd              `cmd:"" help:"Show what the partitions of a running correlator hold."`
 	Tap                tapCmd                `cmd:"" help:"Print a Kafka topic as JSON lines."`
 	Generate           generateCmd           `cmd:"" help:"Simulate the logs of a fleet."`
 	Version            versionCmd            `cmd:"" help:"Print the version."`

@@ -25,7 +25,6 @@ type running struct {
 	engine     string   // what ClickHouse is, with its version
 	store      driver.Conn
 	database   string
-	correlator *correlate.Correlator
 }
 
 // plant is what the stages of a process share while they are started.
@@ -103,7 +102,7 @@ func (p *plant) startCorrelator() error {
 	if err != nil {
 		return &exitError{code: exitConfig, err: err}
 	}
-	p.correlator = correlate.New(correlate.Options{
+	correlator := correlate.New(correlate.Options{
 		Client: p.client, Producer: p.producer, Rules: set, GroupID: c.GroupID,
 		Windows: correlate.WindowOptions{
 			Lateness: c.Lateness.Std(), MaxGroups: c.MaxGroups, MaxEvents: c.MaxEvents, UpdateInterval: c.UpdateInterval.Std(),
@@ -114,15 +113,16 @@ func (p *plant) startCorrelator() error {
 		Logger:           p.log.Named("correlate"),
 		Registerer:       p.metrics,
 	})
-	p.life.Go("correlator", true, p.correlator.Run)
+	p.correlator.Store(correlator)
+	p.life.Go("correlator", true, correlator.Run)
 	p.checks.Add("correlator", func(context.Context) error {
-		for _, s := range p.correlator.Status() {
+		for _, s := range correlator.Status() {
 			if s.Evicted > 0 {
 				// Not a reason to be taken out of service, but what was found may be incomplete.
 				p.log.Debug("groups were given up", zap.String("topic", s.Topic), zap.Int("partition", s.Partition), zap.Int64("groups", s.Evicted))
 			}
 		}
-		if !p.correlator.Joined() {
+		if !correlator.Joined() {
 			return fmt.Errorf("not a member of group %s yet", c.GroupID)
 		}
 		return nil
@@ -132,7 +132,7 @@ func (p *plant) startCorrelator() error {
 		if err != nil {
 			return err
 		}
-		p.correlator.SetRules(set)
+		correlator.SetRules(set)
 		return nil
 	})
 	if len(c.Rules) > 0 && c.WatchInterval > 0 {

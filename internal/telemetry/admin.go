@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,7 @@ import (
 //	GET  /livez, /-/healthy   the process runs; never looks at Kafka or ClickHouse
 //	GET  /readyz, /-/ready    all checks pass; ?verbose lists them
 //	GET  /metrics             Prometheus and OpenMetrics
+//	GET  /-/state             what the stages hold, as JSON; ask now and then, not all the time
 //	POST /-/reload            runs the reload hooks, answers with their error
 //	GET  /debug/pprof/        when Pprof is set
 //
@@ -29,7 +31,10 @@ type Admin struct {
 	Metrics prometheus.Gatherer
 	Checks  *Checks
 	Reload  *Reloader
-	Pprof   bool
+	// State returns what /-/state shows, nil if there is nothing here that holds
+	// any. It may be called at any time and must heed its context.
+	State func(context.Context) any
+	Pprof bool
 }
 
 // Handler returns the listener's handler.
@@ -43,6 +48,7 @@ func (a *Admin) Handler() http.Handler {
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.HandleFunc("POST /-/reload", a.reload)
+	mux.HandleFunc("GET /-/state", a.state)
 	if a.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -80,6 +86,24 @@ func (a *Admin) reload(w http.ResponseWriter, r *http.Request) {
 		a.Log.Info("reloaded")
 		fmt.Fprintln(w, "reloaded")
 	}
+}
+
+// stateTimeout bounds the time in which parts are to show what they hold.
+const stateTimeout = 3 * time.Second
+
+func (a *Admin) state(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), stateTimeout)
+	defer cancel()
+	var state any
+	if a.State != nil {
+		state = a.State(ctx)
+	}
+	if state == nil {
+		http.Error(w, "no correlator runs in this process", http.StatusNotImplemented)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(state) // to a client that is gone
 }
 
 // Listen serves on address until the returned function is called, and returns

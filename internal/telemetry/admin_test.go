@@ -102,6 +102,30 @@ func TestReload(t *testing.T) {
 	}
 }
 
+func TestState(t *testing.T) {
+	a := newAdmin(t)
+	if code, body := request(a.Handler(), "GET", "/-/state"); code != http.StatusNotImplemented || body != "no correlator runs in this process\n" {
+		t.Errorf("without a state: got %d %q", code, body)
+	}
+	var state any
+	a.State = func(ctx context.Context) any {
+		if _, bounded := ctx.Deadline(); !bounded {
+			t.Error("no deadline")
+		}
+		return state
+	}
+	if code, _ := request(a.Handler(), "GET", "/-/state"); code != http.StatusNotImplemented {
+		t.Errorf("before there is one: got %d", code)
+	}
+	state = map[string]int{"lag": 3}
+	if code, body := request(a.Handler(), "GET", "/-/state"); code != 200 || body != "{\"lag\":3}\n" {
+		t.Errorf("got %d %q", code, body)
+	}
+	if code, _ := request(a.Handler(), "POST", "/-/state"); code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: got %d", code)
+	}
+}
+
 func TestPprofOnlyWhenAsked(t *testing.T) {
 	a := newAdmin(t)
 	if code, _ := request(a.Handler(), "GET", "/debug/pprof/"); code != 404 {
