@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -124,6 +125,18 @@ type StatusChange struct {
 	EventType     string            `json:"event_type"`      // of the event
 	Actor         string            `json:"actor,omitempty"` // who did it
 	EventID       string            `json:"event_id"`
+}
+
+// Sync is how far the registry has read a source: the value under KeySync and
+// the source's name. The registry is complete, and an ID that it does not have is
+// UNKNOWN, once the Sync of any source has a FirstComplete.
+type Sync struct {
+	Source string `json:"source"`
+	// FirstComplete is when all certificates of a source that has all of the
+	// broker's had been listed for the first time.
+	FirstComplete time.Time       `json:"first_complete,omitzero"`
+	Updated       time.Time       `json:"updated"`
+	State         json.RawMessage `json:"state,omitempty"` // the source's own
 }
 
 // Action is one automated response, or why there was none: the value of a record
