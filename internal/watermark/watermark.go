@@ -4,11 +4,18 @@
 // a lane event time runs forward but for a bounded disorder; between lanes
 // there is no order at all. The watermark is therefore the minimum over the
 // active lanes of the largest event time seen, less the disorder.
+//
+// Lanes of derived events (schemas.DerivedLane) take no part: such an event comes
+// when time has passed it already, and between two of them lie minutes, for which
+// its lane would hold back all others.
 package watermark
 
 import (
 	"math"
+	"strings"
 	"time"
+
+	"github.com/tocsin-io/tocsin/schemas"
 )
 
 // None is the watermark before any event.
@@ -51,6 +58,7 @@ type Tracker struct {
 	lanes    map[string]*Lane
 	order    []*Lane
 	overflow *Lane
+	derived  *Lane // one for all
 	mark     int64
 	lastTick time.Time
 }
@@ -72,6 +80,12 @@ func New(opts Options) *Tracker {
 func (t *Tracker) Lane(name []byte) *Lane {
 	if l, ok := t.lanes[string(name)]; ok {
 		return l
+	}
+	if strings.HasPrefix(string(name), schemas.DerivedLane) {
+		if t.derived == nil {
+			t.derived = &Lane{name: schemas.DerivedLane, max: None, future: t.opts.Future.Milliseconds()}
+		}
+		return t.derived
 	}
 	if len(t.lanes) >= t.opts.MaxLanes {
 		// One lane for the rest: right as long as their disorder stays within

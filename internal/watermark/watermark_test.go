@@ -114,3 +114,26 @@ func TestStateRoundTrip(t *testing.T) {
 		t.Errorf("got %d, want 1990: lane b must still count", got)
 	}
 }
+
+// A lane that brings something every five minutes, about the five minutes before,
+// would hold the watermark back for ever where there is always something to read.
+func TestDerivedLanesTakeNoPart(t *testing.T) {
+	tr := New(Options{Disorder: 10 * time.Millisecond, Idle: time.Second})
+	derived := tr.Lane([]byte("derived/behavior/3"))
+	if !derived.Observe(500, 500) || tr.Watermark() != None || !tr.Idle() {
+		t.Errorf("an event that follows from others moved the watermark to %d", tr.Watermark())
+	}
+	a := tr.Lane([]byte("a"))
+	a.Observe(400_000, 0)
+	derived.Observe(300_000, 400_001)
+	a.Observe(401_000, 0)
+	if got := tr.Watermark(); got != 400_990 {
+		t.Errorf("got %d, want 400990", got)
+	}
+	if tr.Lane([]byte("derived/registry")).Observe(10_000_000, 1) {
+		t.Error("a derived event of the future is believed")
+	}
+	if n := len(tr.State().Lanes); n != 1 {
+		t.Errorf("%d lanes in the state, want 1", n)
+	}
+}
