@@ -139,38 +139,70 @@ type Sync struct {
 	State         json.RawMessage `json:"state,omitempty"` // the source's own
 }
 
-// Action is one automated response, or why there was none: the value of a record
-// in tocsin.actions. Every step of one response has the same ID.
+// Action is one step of an automated response, or why there was none: the value
+// of a record in tocsin.actions. All steps of one response have the same ID, and
+// what is known of it is repeated in each: the newest says it all.
 type Action struct {
-	ID            string    `json:"id"`    // of the response: hash of detection, kind and target
-	Time          time.Time `json:"time"`  // of this step
-	Kind          string    `json:"kind"`  // disconnect, deactivate, revoke, quarantine, rotate
-	State         string    `json:"state"` // see the constants
-	DryRun        bool      `json:"dry_run"`
-	Reason        string    `json:"reason"` // for a person
-	Rule          string    `json:"rule,omitempty"`
-	RuleID        string    `json:"rule_id,omitempty"`
-	DetectionID   string    `json:"detection_id,omitempty"`
-	Device        string    `json:"device,omitempty"`
-	ClientID      string    `json:"client_id,omitempty"`
-	Thing         string    `json:"thing,omitempty"`
-	CertificateID string    `json:"certificate_id,omitempty"`
-	Error         string    `json:"error,omitempty"`
-	Approver      string    `json:"approver,omitempty"`
+	ID               string    `json:"id"`    // of the response: hash of sink, detection, kind and target
+	Time             time.Time `json:"time"`  // of this step
+	Sink             string    `json:"sink"`  // name of the sink that acts, or "crl"
+	Kind             string    `json:"kind"`  // see the constants
+	State            string    `json:"state"` // see the constants
+	DryRun           bool      `json:"dry_run"`
+	Reason           string    `json:"reason"`         // for a person
+	Code             string    `json:"code,omitempty"` // why it was refused or failed, of a fixed set
+	Rule             string    `json:"rule,omitempty"`
+	RuleID           string    `json:"rule_id,omitempty"`
+	DetectionID      string    `json:"detection_id,omitempty"`
+	Device           string    `json:"device,omitempty"`
+	ClientID         string    `json:"client_id,omitempty"`
+	Thing            string    `json:"thing,omitempty"`
+	CertificateID    string    `json:"certificate_id,omitempty"`
+	NewCertificateID string    `json:"new_certificate_id,omitempty"` // of a rotation: the one that was seen
+	JobID            string    `json:"job_id,omitempty"`             // of a rotation
+	Requested        time.Time `json:"requested,omitzero"`
+	Deadline         time.Time `json:"deadline,omitzero"` // of the state: approval or rotation must come before
+	Error            string    `json:"error,omitempty"`
+	Approver         string    `json:"approver,omitempty"`
 }
+
+// The kinds of actions.
+const (
+	KindDisconnect = "disconnect" // the client's connection is closed
+	KindDeactivate = "deactivate" // the certificate becomes INACTIVE
+	KindRevoke     = "revoke"     // the certificate becomes REVOKED
+	KindQuarantine = "quarantine" // the thing is added to a group whose policy denies
+	KindRotate     = "rotate"     // a job has the device get a new certificate; then the old one is revoked
+	// KindBreaker is the breaker of a sink itself: it opened, or a person resumed it.
+	KindBreaker = "breaker"
+)
 
 // The states of an action.
 const (
-	ActionPlanned  = "planned" // dry run: what would have been done
-	ActionPending  = "pending" // waits for approval
-	ActionApproved = "approved"
-	ActionRejected = "rejected" // by a person
-	ActionStarted  = "started"
-	ActionDone     = "done"
-	ActionFailed   = "failed"
-	ActionRefused  = "refused" // by the allow-list, a limit, the breaker, or for want of evidence
-	ActionExpired  = "expired" // nobody approved it in time
+	ActionRequested = "requested" // a detection asks for it
+	ActionPlanned   = "planned"   // dry run: what would have been done
+	ActionPending   = "pending"   // waits for approval
+	ActionApproved  = "approved"
+	ActionRejected  = "rejected" // by a person
+	ActionStarted   = "started"
+	ActionWaiting   = "waiting" // a rotation whose job is made, for the new certificate
+	ActionDone      = "done"
+	ActionFailed    = "failed"
+	ActionRefused   = "refused" // by the allow-list, a limit, the breaker, or for want of evidence
+	ActionExpired   = "expired" // nobody approved it in time
+
+	ActionOpened  = "opened"  // of a breaker
+	ActionResumed = "resumed" // of a breaker, by a person
 )
+
+// Final reports whether no step follows the state.
+func (a *Action) Final() bool {
+	switch a.State {
+	case ActionRequested, ActionPending, ActionApproved, ActionStarted, ActionWaiting:
+		return false
+	}
+	return true
+}
 
 // MarshalText writes AWS IoT's name.
 func (s CertificateStatus) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
