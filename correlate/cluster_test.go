@@ -34,19 +34,31 @@ type cluster struct {
 	client     *kafka.Client
 	producer   *kafka.Producer
 	fake       *kfake.Cluster // nil on Apache Kafka
+	found      *foundDetections
+	transport  *kgo.Transport // of withAdmin
+}
+
+// foundDetections is what was read of tocsin.detections so far, by partition:
+// tests that wait for a detection look many times, and nothing is taken back.
+type foundDetections struct {
+	next     []int64
+	findings [][]*schemas.Finding
 }
 
 // newCluster makes the topics. They are empty.
 func newCluster(t testing.TB, brokers []string, partitions int) *cluster {
 	t.Helper()
-	c := &cluster{t: t, brokers: brokers, partitions: partitions}
+	const detections = 2
+	c := &cluster{t: t, brokers: brokers, partitions: partitions, transport: &kgo.Transport{}}
+	c.found = &foundDetections{next: make([]int64, detections), findings: make([][]*schemas.Finding, detections)}
+	t.Cleanup(c.transport.CloseIdleConnections)
 	c.client, c.producer = connect(t, brokers, zap.NewNop())
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	err := c.client.EnsureTopics(ctx, []kafka.TopicSpec{
 		{Name: schemas.TopicEvents, Partitions: partitions},
 		{Name: schemas.TopicMatches, Partitions: partitions},
-		{Name: schemas.TopicDetections, Partitions: 2},
+		{Name: schemas.TopicDetections, Partitions: detections},
 		{Name: schemas.TopicDeadLetter, Partitions: 1},
 		StateTopic(partitions, -1),
 	})
@@ -260,16 +272,33 @@ func (c *cluster) read(topic string, fn func(partition int, r *kafka.FetchedReco
 // detections returns all records of tocsin.detections in the order of the log.
 func (c *cluster) detections() []*schemas.Finding {
 	c.t.Helper()
-	var out []*schemas.Finding
-	c.read(schemas.TopicDetections, func(p int, r *kafka.FetchedRecord) {
-		f := new(schemas.Finding)
-		if err := json.Unmarshal(r.Value, f); err != nil {
-			c.t.Fatalf("detections/%d@%d: %v", p, r.Offset, err)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var buf kafka.FetchBuffer
+	for p := range c.found.next {
+		next := &c.found.next[p]
+		end, err := c.client.LastOffset(ctx, schemas.TopicDetections, p)
+		if err != nil {
+			c.t.Fatal(err)
 		}
-		requireOCSF(c.t, r.Value)
-		out = append(out, f)
-	})
-	return out
+		for *next < end {
+			batch, err := c.client.FetchFrom(ctx, schemas.TopicDetections, p, *next, &buf)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			for i := range batch.Records {
+				r := &batch.Records[i]
+				f := new(schemas.Finding)
+				if err := json.Unmarshal(r.Value, f); err != nil {
+					c.t.Fatalf("detections/%d@%d: %v", p, r.Offset, err)
+				}
+				requireOCSF(c.t, r.Value)
+				c.found.findings[p] = append(c.found.findings[p], f)
+			}
+			*next = batch.Next
+		}
+	}
+	return slices.Concat(c.found.findings...)
 }
 
 func (c *cluster) deadLetters() []schemas.DeadLetter {
@@ -291,9 +320,7 @@ func (c *cluster) withAdmin(fn func(ctx context.Context, admin *kgo.Client) erro
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	transport := &kgo.Transport{}
-	defer transport.CloseIdleConnections()
-	if err := fn(ctx, &kgo.Client{Addr: kgo.TCP(c.brokers...), Transport: transport}); err != nil {
+	if err := fn(ctx, &kgo.Client{Addr: kgo.TCP(c.brokers...), Transport: c.transport}); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -75,10 +75,7 @@ func TestFailedOutputIsSentAgain(t *testing.T) {
 	for _, topic := range []string{schemas.TopicDetections, schemas.TopicMatches, schemas.TopicState} {
 		t.Run(topic, func(t *testing.T) {
 			t.Parallel()
-			// Without the correlations of correlations: a result that was refused can
-			// come too late for them, because other partitions go on meanwhile.
-			inner, _, _ := strings.Cut(fleetRules, "---\ntitle: Account under attack")
-			set := compileRules(t, inner)
+			set := compileRules(t, fleetRules)
 			events := fleetEvents(4, 1500, 30*time.Minute)
 			k := fakeCluster(t, 3)
 			k.open()
@@ -134,7 +131,7 @@ func TestOutbox(t *testing.T) {
 	t.Parallel()
 	k := fakeCluster(t, 1)
 	away := k.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: schemas.TopicMatches, Err: kerr.NotEnoughReplicas, Count: -1})
-	o := newOutbox(k.producer)
+	o := newOutbox(k.producer, 1)
 	if err := o.flush(t.Context()); err != nil {
 		t.Errorf("flush of nothing: %v", err)
 	}
@@ -145,9 +142,15 @@ func TestOutbox(t *testing.T) {
 	if err := o.flush(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("flush while Kafka takes nothing: %v", err)
 	}
+	if n := o.matchesTo(0); n != (recordCount{sent: 1}) {
+		t.Errorf("while Kafka takes nothing: %+v", n)
+	}
 	away.Remove()
 	if err := o.flush(t.Context()); err != nil {
 		t.Errorf("flush: %v", err)
+	}
+	if n := o.matchesTo(0); n != (recordCount{sent: 1, acked: 1}) {
+		t.Errorf("acknowledged: %+v", n)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
@@ -159,6 +162,9 @@ func TestOutbox(t *testing.T) {
 	o.send(t.Context(), schemas.TopicMatches, 0, kafka.Record{Value: []byte("4")})
 	if err := o.flush(t.Context()); !errors.Is(err, context.Canceled) {
 		t.Errorf("second flush after a failure: %v", err)
+	}
+	if n := o.matchesTo(0); n != (recordCount{sent: 2, acked: 1}) {
+		t.Errorf("after a failure: %+v", n)
 	}
 	var got []string
 	k.read(schemas.TopicMatches, func(_ int, r *kafka.FetchedRecord) { got = append(got, string(r.Value)) })

@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,6 +30,7 @@ type eventInput struct {
 	heartbeat []time.Time                 // when each was last sent to
 	sentMark  []int64                     // the watermark it was told then
 	sentIdle  []bool
+	barriers  []markBarrier
 	caughtUp  bool // has ever been
 }
 
@@ -41,6 +43,7 @@ func newEventInput(w *worker) *eventInput {
 		heartbeat: make([]time.Time, n),
 		sentMark:  make([]int64, n),
 		sentIdle:  make([]bool, n),
+		barriers:  slices.Repeat([]markBarrier{newMarkBarrier()}, n),
 	}
 	in.useRules(w.set)
 	return in
@@ -137,8 +140,8 @@ func (in *eventInput) tick(ctx context.Context, now time.Time, caughtUp bool) {
 	in.tracker.Tick(now, caughtUp)
 	in.caughtUp = in.caughtUp || caughtUp
 	in.w.advance(ctx)
-	mark, idle := in.told()
 	for p := range in.shuffle {
+		mark, idle := in.tell(p)
 		due := (mark != in.sentMark[p] || idle != in.sentIdle[p] || in.heartbeat[p].IsZero()) &&
 			now.Sub(in.heartbeat[p]) >= in.w.c.opts.HeartbeatInterval
 		if in.shuffle[p].Len() > 0 || due {
@@ -147,23 +150,30 @@ func (in *eventInput) tick(ctx context.Context, now time.Time, caughtUp bool) {
 	}
 }
 
-// told returns what the partitions of tocsin.matches are told of event time
-// here: how far the windows have come, not the events at hand, because results
-// that are events of other correlations must be sent before. A partition that
-// has no events is idle only once it is known to have none.
-func (in *eventInput) told() (mark int64, idle bool) {
-	return in.w.windows.mark(0), in.tracker.Idle() && in.caughtUp
+// tell returns what a partition of tocsin.matches may be told of event time here.
+// That is how far the windows have come, not the events at hand, because results
+// that are events of other correlations must be there before. A partition that
+// has no events is idle only once it is known to have none, and while nothing of
+// it is on its way.
+func (in *eventInput) tell(p int) (mark int64, idle bool) {
+	count, now := in.w.out.matchesTo(p), in.w.windows.mark(0)
+	if in.shuffle[p].Len() == 0 {
+		in.barriers[p].raise(count.sent, count.acked, now)
+	}
+	mark = in.barriers[p].pass(count.acked)
+	return mark, mark == now && in.tracker.Idle() && in.caughtUp
 }
 
 func (in *eventInput) sendMatches(ctx context.Context, p int, now time.Time) {
 	enc := &in.shuffle[p]
-	mark, idle := in.told()
+	mark, idle := in.tell(p)
 	value := enc.AppendTo(make([]byte, 0, enc.Size()+64), in.w.key.partition, mark, idle)
 	in.w.c.metrics.shuffled.Add(float64(enc.Len()))
 	in.w.c.metrics.shuffledBytes.Add(float64(len(value)))
 	enc.Reset()
 	in.heartbeat[p], in.sentMark[p], in.sentIdle[p] = now, mark, idle
 	in.w.out.send(ctx, schemas.TopicMatches, p, kafka.Record{Value: value})
+	in.tell(p) // a barrier behind what was just sent, unless there is one
 }
 
 // matchPartition is where the windows of a group live.

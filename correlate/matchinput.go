@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tocsin-io/tocsin/internal/kafka"
@@ -24,10 +25,14 @@ type matchInput struct {
 	marks  *sourceMarks
 	byHash map[uint64]int32 // correlation by hash
 	reader schemas.MatchBatchReader
-	// told are, by level, the watermark that the partitions of tocsin.matches know
-	// of this one's results, and when that was.
-	told   []int64
-	toldAt []time.Time
+	told [][]toldResults // by level and partition of tocsin.matches
+}
+
+// toldResults is what a partition of tocsin.matches knows of the results here.
+type toldResults struct {
+	barrier markBarrier
+	mark    int64
+	at      time.Time
 }
 
 func newMatchInput(w *worker) *matchInput {
@@ -43,9 +48,9 @@ func (in *matchInput) useRules(set *rules.Set) {
 			in.byHash[c.Hash] = int32(i)
 		}
 	}
-	in.told, in.toldAt = nil, nil
-	for range in.w.windows.windows {
-		in.told, in.toldAt = append(in.told, watermark.None), append(in.toldAt, time.Time{})
+	in.told = make([][]toldResults, len(in.w.windows.windows))
+	for level := range in.told {
+		in.told[level] = slices.Repeat([]toldResults{{barrier: newMarkBarrier(), mark: watermark.None}}, in.w.c.matches)
 	}
 }
 
@@ -57,13 +62,19 @@ func (in *matchInput) watermark(level int) int64 {
 // correlations that wait for them.
 func (in *matchInput) tick(ctx context.Context, now time.Time, _ bool) {
 	for level, shuffled := range in.w.windows.plan.shuffled {
-		mark := in.w.windows.mark(level)
-		if !shuffled || mark == in.told[level] || now.Sub(in.toldAt[level]) < in.w.c.opts.HeartbeatInterval {
+		if !shuffled {
 			continue
 		}
-		in.told[level], in.toldAt[level] = mark, now
-		var enc schemas.MatchBatchEncoder
-		for p := range in.w.c.matches {
+		for p := range in.told[level] {
+			told := &in.told[level][p]
+			count := in.w.out.matchesTo(p)
+			told.barrier.raise(count.sent, count.acked, in.w.windows.mark(level))
+			mark := told.barrier.pass(count.acked)
+			if mark == told.mark || now.Sub(told.at) < in.w.c.opts.HeartbeatInterval {
+				continue
+			}
+			told.mark, told.at = mark, now
+			var enc schemas.MatchBatchEncoder
 			value := enc.AppendTo(nil, resultSource(level, in.w.key.partition), mark, false)
 			in.w.out.send(ctx, schemas.TopicMatches, p, kafka.Record{Value: value})
 		}

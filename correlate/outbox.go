@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/tocsin-io/tocsin/internal/kafka"
+	"github.com/tocsin-io/tocsin/schemas"
 )
 
 // outbox counts the records that a worker has sent and that Kafka has not yet
@@ -20,7 +21,12 @@ type outbox struct {
 	err     error         // the first failure; the worker must not commit past it
 	idle    chan struct{} // closed when pending is 0; nil while nobody waits
 	refused []refusedRecord
+	matches []recordCount // by partition of tocsin.matches
 }
+
+// recordCount counts the records of one partition. The first acked of those sent
+// are acknowledged, or can never be because of their size.
+type recordCount struct{ sent, acked uint64 }
 
 // refusedRecord is one that Kafka will never take because of its size.
 type refusedRecord struct {
@@ -32,7 +38,11 @@ type refusedRecord struct {
 // maxRefused bounds the refused records that wait for the worker to see them.
 const maxRefused = 64
 
-func newOutbox(p *kafka.Producer) *outbox { return &outbox{producer: p} }
+// newOutbox returns an empty one; matches is the number of partitions of
+// tocsin.matches.
+func newOutbox(p *kafka.Producer, matches int) *outbox {
+	return &outbox{producer: p, matches: make([]recordCount, matches)}
+}
 
 // send hands a record to the producer and blocks while that is full. The
 // record's memory belongs to the producer from here on.
@@ -47,6 +57,13 @@ func (o *outbox) send(ctx context.Context, topic string, partition int, rec kafk
 		return
 	}
 	o.pending++
+	var count *recordCount
+	number := uint64(0)
+	if topic == schemas.TopicMatches {
+		count = &o.matches[partition]
+		count.sent++
+		number = count.sent
+	}
 	o.mu.Unlock()
 	o.producer.ProduceAsync(ctx, topic, partition, rec, func(_ int64, err error) {
 		o.mu.Lock()
@@ -58,6 +75,10 @@ func (o *outbox) send(ctx context.Context, topic string, partition int, rec kafk
 			o.refused = append(o.refused, refusedRecord{topic, rec, err})
 		case err != nil && o.err == nil:
 			o.err = fmt.Errorf("%s/%d: %w", topic, partition, err)
+		case err == nil && o.err == nil && count != nil:
+			// Acknowledgements of a partition come in the order of its records, and none
+			// before this one has failed.
+			count.acked = number
 		}
 		if o.pending == 0 && o.idle != nil {
 			close(o.idle)
@@ -72,6 +93,13 @@ func (o *outbox) failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
+}
+
+// matchesTo returns the count of the records to a partition of tocsin.matches.
+func (o *outbox) matchesTo(partition int) recordCount {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.matches[partition]
 }
 
 // takeRefused returns the records refused since the last call. The input must

@@ -61,7 +61,7 @@ func newWorker(c *Correlator, a *kafka.Assignment) *worker {
 		log: c.log.With(zap.String("topic", a.Topic), zap.Int("partition", a.Partition)),
 		key: snapshotKey{topic: a.Topic, partition: a.Partition},
 		set: c.rules.Load(),
-		out: newOutbox(c.opts.Producer),
+		out: newOutbox(c.opts.Producer, c.matches),
 	}
 	local := a.Topic == schemas.TopicEvents
 	w.windows = w.newWindows()
