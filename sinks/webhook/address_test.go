@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tocsin-io/tocsin/internal/publicaddr"
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
@@ -17,7 +18,7 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 	r := newReceiver(t, nil) // on loopback
 	private := func(o *Options) { o.AllowPrivate = false }
 	for _, url := range []string{r.URL, "http://[::1]:80/", "http://169.254.169.254/latest", "https://10.0.0.1/"} {
-		if _, err := New(Options{Name: "x", URL: url, Secrets: []string{testSecret('k')}}); err == nil || !errors.Is(err, errRefusedAddress) {
+		if _, err := New(Options{Name: "x", URL: url, Secrets: []string{testSecret('k')}}); err == nil || !errors.Is(err, publicaddr.ErrRefused) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
@@ -30,7 +31,7 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 	if len(r.ids()) != 0 {
 		t.Error("the receiver on loopback was reached")
 	}
-	if err := h.opts.Status.Err(); !errors.Is(err, errRefusedAddress) {
+	if err := h.opts.Status.Err(); !errors.Is(err, publicaddr.ErrRefused) {
 		t.Errorf("readiness: %v", err)
 	}
 }

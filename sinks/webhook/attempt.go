@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/tocsin-io/tocsin/internal/publicaddr"
 )
 
 // Reasons of failed attempts. They are metric labels: the set is fixed.
@@ -121,7 +123,7 @@ func classify(err error) string {
 	var authority x509.UnknownAuthorityError
 	var netErr net.Error
 	switch {
-	case errors.Is(err, errRefusedAddress):
+	case errors.Is(err, publicaddr.ErrRefused):
 		return reasonAddress
 	case errors.As(err, &certificate), errors.As(err, &header), errors.As(err, &alert), errors.As(err, &authority):
 		return reasonTLS

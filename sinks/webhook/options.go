@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/internal/publicaddr"
 	"github.com/tocsin-io/tocsin/internal/tlsconfig"
 	"github.com/tocsin-io/tocsin/sinks"
 )
@@ -118,7 +119,7 @@ func (o Options) validate() error {
 	case !o.AllowPrivate && o.ProxyURL == "":
 		// A name is looked at when it has been resolved; an address can be now.
 		if a, err := netip.ParseAddr(u.Hostname()); err == nil {
-			if err := publicAddress(a); err != nil {
+			if err := publicaddr.Check(a); err != nil {
 				bad("url: %w", err)
 			}
 		}
@@ -144,7 +145,7 @@ func (o Options) validate() error {
 func (o Options) client(resolver *net.Resolver) (*http.Client, error) {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Resolver: resolver}
 	if !o.AllowPrivate && o.ProxyURL == "" {
-		dialer.Control = checkDial
+		dialer.Control = publicaddr.Control
 	}
 	transport := &http.Transport{
 		DialContext:            dialer.DialContext,

@@ -1,4 +1,4 @@
-package webhook
+package publicaddr
 
 import (
 	"errors"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestPublicAddress(t *testing.T) {
+func TestCheck(t *testing.T) {
 	for _, tc := range []struct {
 		addr   string
 		public bool
@@ -46,20 +46,20 @@ func TestPublicAddress(t *testing.T) {
 		{"2002:7f00:1::", false},      // 6to4 of 127.0.0.1
 		{"2002:0808:0808::1", true},   // 6to4 of 8.8.8.8
 	} {
-		err := publicAddress(netip.MustParseAddr(tc.addr))
-		if (err == nil) != tc.public || err != nil && !errors.Is(err, errRefusedAddress) {
+		err := Check(netip.MustParseAddr(tc.addr))
+		if (err == nil) != tc.public || err != nil && !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: %v, want public %v", tc.addr, err, tc.public)
 		}
 	}
 }
 
-func TestCheckDialRefusesWhatItCannotRead(t *testing.T) {
+func TestControlRefusesWhatItCannotRead(t *testing.T) {
 	for _, address := range []string{"", "localhost:80", "/run/socket", "127.0.0.1:80", "[::1]:80", "[fe80::1%lo]:80"} {
-		if err := checkDial("tcp", address, nil); !errors.Is(err, errRefusedAddress) {
+		if err := Control("tcp", address, nil); !errors.Is(err, ErrRefused) {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	if err := checkDial("tcp", "8.8.8.8:443", nil); err != nil {
+	if err := Control("tcp", "8.8.8.8:443", nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,6 @@
-package webhook
+// Package publicaddr keeps outgoing requests, whose addresses others may have a
+// say in, to the public internet.
+package publicaddr
 
 import (
 	"errors"
@@ -7,9 +9,8 @@ import (
 	"syscall"
 )
 
-// errRefusedAddress is in the chain when a receiver's address is one that
-// notifications must not go to.
-var errRefusedAddress = errors.New("address is private or reserved")
+// ErrRefused is in the chain when an address is one that requests must not go to.
+var ErrRefused = errors.New("address is private or reserved")
 
 // refused are the networks that are not the public internet (IANA's special
 // purpose registries), and what they are for. netip's own tests cover more
@@ -40,15 +41,15 @@ var carriers = []struct {
 	{netip.MustParsePrefix("::/96"), 12},          // IPv4-compatible
 }
 
-// publicAddress returns an error unless a is an address of the public internet.
-func publicAddress(a netip.Addr) error {
+// Check returns an error unless a is an address of the public internet.
+func Check(a netip.Addr) error {
 	a = a.Unmap().WithZone("")
 	bad := !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified()
 	for _, p := range refused {
 		bad = bad || p.Contains(a)
 	}
 	if bad {
-		return fmt.Errorf("%w: %s (allow_private permits it)", errRefusedAddress, a)
+		return fmt.Errorf("%w: %s (allow_private permits it)", ErrRefused, a)
 	}
 	if a.Is4() {
 		return nil
@@ -56,19 +57,19 @@ func publicAddress(a netip.Addr) error {
 	b := a.As16()
 	for _, c := range carriers {
 		if c.prefix.Contains(a) {
-			return publicAddress(netip.AddrFrom4([4]byte(b[c.at : c.at+4])))
+			return Check(netip.AddrFrom4([4]byte(b[c.at : c.at+4])))
 		}
 	}
 	return nil
 }
 
-// checkDial is a net.Dialer.Control: it sees every address that is about to be
+// Control is a net.Dialer.Control: it sees every address that is about to be
 // connected to, after names were resolved. A name that resolves to something
 // else than a moment ago (DNS rebinding) gains nothing.
-func checkDial(_, address string, _ syscall.RawConn) error {
+func Control(_, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("%w: %q", errRefusedAddress, address)
+		return fmt.Errorf("%w: %q", ErrRefused, address)
 	}
-	return publicAddress(ap.Addr())
+	return Check(ap.Addr())
 }
