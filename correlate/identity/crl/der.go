@@ -59,4 +59,3 @@ func truncated(err error) error {
 	}
 	return err
 }
-
