@@ -78,6 +78,13 @@ soak: ## the correlator against its oracle, new seeds for SOAK_MINUTES
 	  (cd correlate && TOCSIN_CASES=50000 ../bin/correlate.test -test.run Random -test.timeout 30m); \
 	done
 
+.PHONY: chaos
+CHAOS_SEED    ?= 0
+CHAOS_MINUTES ?= 20
+CHAOS_KILLS   ?= 110
+chaos: engine kafka ## kill -9 of every part under load for CHAOS_MINUTES; nothing may be lost or be there twice
+	go run ./benchmarks/chaos -seed $(CHAOS_SEED) -minutes $(CHAOS_MINUTES) -kills $(CHAOS_KILLS) $(ARGS)
+
 .PHONY: vuln
 vuln: ## known vulnerabilities (needs the vulnerability database, so a network)
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...

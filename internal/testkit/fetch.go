@@ -1,5 +1,5 @@
 // Package testkit starts the real parts that tests run against: Apache Kafka from its Maven jars, moto for the AWS APIs, and
-// an in-memory broker for fast tests. It is imported by tests only.
+// an in-memory broker for fast tests. It is imported by tests, and by programs that test.
 //
 // What a part needs is fetched once, by the scripts beside this file, into the folder TOCSIN_CACHE (default ~/.cache/tocsin).
 // Every process is a child of the test, listens on loopback only, and ends with it, even if the test is killed.

@@ -33,7 +33,8 @@ type KafkaOptions struct {
 	JVMFlags []string
 }
 
-// Kafka is a running cluster of Apache Kafka brokers. Methods are for the test's goroutine.
+// Kafka is a running cluster of Apache Kafka brokers. Methods about one node must not be called for the same node at the
+// same time.
 type Kafka struct {
 	opts   KafkaOptions
 	dir    string
@@ -76,6 +77,21 @@ func StartKafka(t testing.TB, opts KafkaOptions) *Kafka {
 		os.RemoveAll(k.dir)
 	})
 	return k
+}
+
+// NewKafka is StartKafka for a program that is not a test. The caller closes the cluster.
+func NewKafka(opts KafkaOptions) (*Kafka, error) {
+	jars, err := runFetcher("fetch-kafka.sh")
+	if err != nil {
+		return nil, err
+	}
+	return startKafka(jars, opts)
+}
+
+// Close ends all nodes and removes their data.
+func (k *Kafka) Close() error {
+	k.close()
+	return os.RemoveAll(k.dir)
 }
 
 // SharedKafka is one cluster for all tests of a package: declare a variable of it, and call Stop at the end of TestMain. Tests
@@ -168,7 +184,7 @@ func tryStartKafka(jars string, opts KafkaOptions) (k *Kafka, err error) {
 			return k, err
 		}
 	}
-	ports, err := freePorts(perNode * opts.Nodes)
+	ports, err := FreePorts(perNode * opts.Nodes)
 	if err != nil {
 		return k, err
 	}
@@ -196,7 +212,7 @@ func tryStartKafka(jars string, opts KafkaOptions) (k *Kafka, err error) {
 		}
 	}
 	for _, n := range k.nodes {
-		if err := k.await(n, len(k.nodes)); err != nil {
+		if err := k.await(context.Background(), n, len(k.nodes)); err != nil {
 			return k, err
 		}
 	}
@@ -205,9 +221,9 @@ func tryStartKafka(jars string, opts KafkaOptions) (k *Kafka, err error) {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// freePorts returns n different loopback ports that nothing listens on. They lie below the range from which the system takes
-// the ports of outgoing connections, so that a broker that is down does not lose its port to one of them.
-func freePorts(n int) ([]int, error) {
+// FreePorts returns n different loopback ports that nothing listens on. They lie below the range from which the system takes
+// the ports of outgoing connections, so that a server that is down does not lose its port to one of them.
+func FreePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for range 1000 {
 		port := 10_000 + rand.IntN(20_000)
@@ -323,8 +339,8 @@ func (k *Kafka) launch(n *kafkaNode) (err error) {
 func (n *kafkaNode) log() string { return filepath.Join(n.dir, "kafka.log") }
 
 // await waits until the node serves clients and knows of as many brokers as there are.
-func (k *Kafka) await(n *kafkaNode, brokers int) error {
-	ctx, cancel := context.WithTimeout(context.Background(), kafkaStartTimeout)
+func (k *Kafka) await(ctx context.Context, n *kafkaNode, brokers int) error {
+	ctx, cancel := context.WithTimeout(ctx, kafkaStartTimeout)
 	defer cancel()
 	for {
 		if !n.process.running() {
@@ -378,10 +394,29 @@ func (k *Kafka) NodeAt(addr string) int {
 	return -1
 }
 
-// KillNode ends node i (0 is the first) with SIGKILL.
+// Kill ends node i (0 is the first) with SIGKILL.
+func (k *Kafka) Kill(i int) { k.nodes[i].process.kill() }
+
+// Restart starts node i again, on its data and ports, and returns when it serves clients or ctx ends.
+func (k *Kafka) Restart(ctx context.Context, i int) error {
+	n := k.nodes[i]
+	n.process.kill()
+	if err := k.launch(n); err != nil {
+		return err
+	}
+	return k.await(ctx, n, 1)
+}
+
+// Pause freezes node i: its connections stay open and nothing answers.
+func (k *Kafka) Pause(i int) error { return k.nodes[i].process.signal(syscall.SIGSTOP) }
+
+// Resume lets a frozen node go on.
+func (k *Kafka) Resume(i int) error { return k.nodes[i].process.signal(syscall.SIGCONT) }
+
+// KillNode is Kill for a test.
 func (k *Kafka) KillNode(t testing.TB, i int) {
 	t.Helper()
-	k.nodes[i].process.kill()
+	k.Kill(i)
 }
 
 // StopNode ends node i in order: it hands its leaderships over first.
@@ -390,31 +425,26 @@ func (k *Kafka) StopNode(t testing.TB, i int) {
 	k.nodes[i].process.stop(30 * time.Second)
 }
 
-// RestartNode starts node i again, on its data and ports, and returns when it serves clients.
+// RestartNode is Restart for a test.
 func (k *Kafka) RestartNode(t testing.TB, i int) {
 	t.Helper()
-	n := k.nodes[i]
-	n.process.kill()
-	if err := k.launch(n); err != nil {
-		t.Fatal(err)
-	}
-	if err := k.await(n, 1); err != nil {
+	if err := k.Restart(context.Background(), i); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// PauseNode freezes node i: its connections stay open and nothing answers.
+// PauseNode is Pause for a test.
 func (k *Kafka) PauseNode(t testing.TB, i int) {
 	t.Helper()
-	if err := k.nodes[i].process.signal(syscall.SIGSTOP); err != nil {
+	if err := k.Pause(i); err != nil {
 		t.Fatalf("pause node %d: %v", i, err)
 	}
 }
 
-// ResumeNode lets a frozen node go on.
+// ResumeNode is Resume for a test.
 func (k *Kafka) ResumeNode(t testing.TB, i int) {
 	t.Helper()
-	if err := k.nodes[i].process.signal(syscall.SIGCONT); err != nil {
+	if err := k.Resume(i); err != nil {
 		t.Fatalf("resume node %d: %v", i, err)
 	}
 }
