@@ -166,7 +166,7 @@ func parse(der []byte) (*Unverified, error) {
 	if !tbs.ReadASN1(&body, tags.SEQUENCE) {
 		return nil, malformed("not a CertificateList")
 	}
-	if !body.PeekASN1Tag(tags.INTEGER) {
+	if body.PeekASN1Tag(tags.SEQUENCE) {
 		return nil, unsupported("a version 1 CRL; only version 2 says which came first")
 	}
 	if !body.ReadASN1Element(&version, tags.INTEGER) || !body.ReadASN1Element(&inner, tags.SEQUENCE) ||
