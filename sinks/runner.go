@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,8 +100,26 @@ func (r *Runner) partition(ctx context.Context, a *kafka.Assignment) error {
 	if err != nil {
 		return fmt.Errorf("sink %s: open %s/%d: %w", r.opts.Name, a.Topic, a.Partition, err)
 	}
-	w := partitionWorker{runner: r, assignment: a, partition: p, next: a.Committed}
-	err = w.run(ctx)
+	w := partitionWorker{runner: r, assignment: a, partition: p}
+	w.next.Store(a.Committed)
+	if w.memory, _ = p.(Rememberer); w.memory != nil {
+		note, err := a.Note(ctx)
+		if err != nil {
+			return endOfContext(ctx, errors.Join(err, p.Close(ctx)))
+		}
+		w.memory.Recall(note)
+	}
+	// Beside the writing: that may wait for a receiver for as long as it likes, and
+	// what others of the sink have delivered meanwhile must not be forgotten.
+	running, stop := context.WithCancel(ctx)
+	fenced := make(chan error, 1)
+	go func() {
+		defer stop() // a worker whose partition is another's goes no further
+		fenced <- w.commitNowAndThen(running)
+	}()
+	err = w.run(running)
+	stop()
+	err = errors.Join(err, <-fenced)
 
 	drain, cancel := a.Drain(ctx)
 	defer cancel()
@@ -119,8 +138,8 @@ type partitionWorker struct {
 	runner     *Runner
 	assignment *kafka.Assignment
 	partition  Partition
-	next       int64 // offset after the last record dealt with: written, or rejected
-	committed  time.Time
+	memory     Rememberer   // the partition, if it is one; nil otherwise
+	next       atomic.Int64 // offset after the last record dealt with: written, or rejected
 }
 
 func (w *partitionWorker) run(ctx context.Context) error {
@@ -147,16 +166,27 @@ func (w *partitionWorker) run(ctx context.Context) error {
 				return endOfContext(ctx, err)
 			}
 			handled.Inc()
-			w.next = f.Offset + 1
+			w.next.Store(f.Offset + 1)
 		}
-		w.next = batch.Next
-		if time.Since(w.committed) >= r.opts.CommitInterval {
-			if err := w.commit(ctx); err != nil {
-				return endOfContext(ctx, err)
-			}
-		}
+		w.next.Store(batch.Next)
 	}
 	return nil
+}
+
+// commitNowAndThen commits until ctx ends or the partition is another member's.
+func (w *partitionWorker) commitNowAndThen(ctx context.Context) error {
+	every := time.NewTicker(w.runner.opts.CommitInterval)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-every.C:
+		}
+		if err := w.commit(ctx); err != nil {
+			return endOfContext(ctx, err)
+		}
+	}
 }
 
 // write hands one record over, to the sink or to the dead letters.
@@ -179,15 +209,23 @@ func (w *partitionWorker) write(ctx context.Context, rec *Record) error {
 // commit stores how far the sink has got. A record that was rejected, or left
 // out by the sink, counts once all before it have arrived.
 func (w *partitionWorker) commit(ctx context.Context) error {
+	// next before Stored: a record that is written in between is counted by
+	// neither. The other way round, Stored could say idle, the record be written,
+	// and next be beyond it though it has not arrived.
+	next := w.next.Load()
 	stored, idle := w.partition.Stored()
 	if idle {
-		stored = w.next
+		stored = next
 	}
 	if stored < 0 {
 		return nil
 	}
-	w.committed = time.Now()
-	err := w.assignment.Commit(ctx, stored)
+	var err error
+	if w.memory != nil {
+		err = w.assignment.CommitNote(ctx, stored, w.memory.Memory(stored))
+	} else {
+		err = w.assignment.Commit(ctx, stored)
+	}
 	if err != nil && !errors.Is(err, kafka.ErrFenced) {
 		// The next commit covers this one: to give the partition up would only
 		// make the sink take records twice.

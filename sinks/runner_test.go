@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	kgo "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
 
@@ -262,6 +263,69 @@ func TestASinkThatIsDownDelaysItselfOnly(t *testing.T) {
 	again := &memorySink{}
 	e.run(t, "down", again, nil)
 	eventually(t, "all records", func() bool { return len(again.list()) == 50 })
+}
+
+// outOfOrderSink has everything but its first record, for which its writer waits,
+// and remembers what it has.
+type outOfOrderSink struct {
+	memorySink
+	recalled chan string
+}
+
+type outOfOrderPartition struct {
+	Partition
+	sink *outOfOrderSink
+}
+
+func (s *outOfOrderSink) Open(ctx context.Context, topic string, n int, next int64) (Partition, error) {
+	s.hold = true
+	p, err := s.memorySink.Open(ctx, topic, n, next)
+	return outOfOrderPartition{p, s}, err
+}
+
+func (p outOfOrderPartition) Write(ctx context.Context, rec *Record) error {
+	if err := p.Partition.Write(ctx, rec); err != nil || rec.Offset < 2 {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (p outOfOrderPartition) Memory(next int64) string {
+	return fmt.Sprintf("%d records from %d on", len(p.sink.list()), next)
+}
+
+func (p outOfOrderPartition) Recall(memory string) { p.sink.recalled <- memory }
+
+// What a partition remembers is committed while it waits for its receiver, though
+// the offset stays where it is, and handed to the next owner.
+func TestMemoryIsCommitted(t *testing.T) {
+	e := newEnv(t)
+	e.produce(t, "a", "b", "c", "d")
+	first := &outOfOrderSink{recalled: make(chan string, 1)}
+	stop := e.run(t, "memory", first, nil)
+	if got := <-first.recalled; got != "" {
+		t.Errorf("recalled %q of nobody", got)
+	}
+	// While its writer waits.
+	admin := &kgo.Client{Addr: kgo.TCP(e.cluster.ListenAddrs()...)}
+	const want = "3 records from 0 on"
+	eventually(t, "a commit by the clock", func() bool {
+		res, err := admin.OffsetFetch(t.Context(), &kgo.OffsetFetchRequest{GroupID: "tocsin-memory", Topics: map[string][]int{testTopic: {0}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := res.Topics[testTopic][0]
+		return p.CommittedOffset == 0 && p.Metadata == want
+	})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	second := &outOfOrderSink{recalled: make(chan string, 1)}
+	e.run(t, "memory", second, nil)
+	if got := <-second.recalled; got != want {
+		t.Errorf("recalled %q, want %q", got, want)
+	}
 }
 
 func TestASinkThatGivesUpEndsItsRunner(t *testing.T) {

@@ -26,7 +26,7 @@ type Sink interface {
 }
 
 // Partition takes the records of one partition. Write and Close are called by
-// one goroutine.
+// one goroutine, Stored by that or another one.
 type Partition interface {
 	// Write takes a record; offsets grow from call to call. It must copy what it
 	// keeps of the record. It blocks while the sink is full, until ctx ends.
@@ -39,6 +39,18 @@ type Partition interface {
 	// Close returns when everything written has arrived, or when ctx ends; then
 	// records may still arrive later.
 	Close(ctx context.Context) error
+}
+
+// Rememberer is a Partition that delivers records out of order: those after its
+// Stored offset that have arrived would be delivered again after a restart.
+type Rememberer interface {
+	// Memory returns which records from next on have arrived, next being what Stored
+	// returned before, as text of at most kafka.MaxNote bytes. It may be called
+	// by another goroutine than Write's.
+	Memory(next int64) string
+	// Recall is called once, before the first Write, with the Memory that was
+	// committed last, by whomever; "" if none was.
+	Recall(memory string)
 }
 
 // Record is a record of a topic. Its memory belongs to the caller.

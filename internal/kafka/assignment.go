@@ -32,6 +32,7 @@ type Assignment struct {
 	corrupt  int   // consecutive fetches that found the batch at position corrupt
 
 	committing sync.Mutex
+	note       string // committed last with Commit's offset, guarded by committing
 	lag        atomic.Int64
 	drainBy    atomic.Int64 // Unix nanoseconds; 0 until the generation ends
 	stopDrain  func() bool
@@ -212,11 +213,73 @@ func (a *Assignment) Commit(ctx context.Context, nextOffset int64) error {
 	err := a.w.gen.CommitOffsets(map[string]map[int]int64{a.Topic: {a.Partition: nextOffset}})
 	if err == nil {
 		a.w.committed.Store(nextOffset)
+	}
+	return a.commitError(nextOffset, err)
+}
+
+func (a *Assignment) commitError(offset int64, err error) error {
+	if err == nil {
 		return nil
 	}
 	if Reason(err) == ReasonFenced {
 		err = fmt.Errorf("%w: %w", ErrFenced, err)
 	}
 	a.w.metrics.commitErrors.WithLabelValues(a.Topic, Reason(err)).Inc()
-	return fmt.Errorf("commit %s/%d offset %d: %w", a.Topic, a.Partition, nextOffset, err)
+	return fmt.Errorf("commit %s/%d offset %d: %w", a.Topic, a.Partition, offset, err)
+}
+
+// MaxNote is how long a note may be, in bytes: brokers take 4096 (offset.metadata.max.bytes).
+const MaxNote = 4000
+
+// CommitNote is Commit with a few words for whoever has the partition next, which [Assignment.Note] returns there. The same
+// offset may be committed again with another note. A handler that uses notes must not use Commit, which clears them.
+func (a *Assignment) CommitNote(ctx context.Context, nextOffset int64, note string) error {
+	a.committing.Lock()
+	defer a.committing.Unlock()
+	committed := a.w.committed.Load()
+	if nextOffset < committed || nextOffset == committed && note == a.note {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.w.client.cfg.RequestTimeout)
+	defer cancel()
+	res, err := a.w.client.kgo.OffsetCommit(ctx, &kgo.OffsetCommitRequest{
+		GroupID: a.w.gen.GroupID, GenerationID: int(a.w.gen.ID), MemberID: a.w.gen.MemberID,
+		Topics: map[string][]kgo.OffsetCommit{a.Topic: {{Partition: a.Partition, Offset: nextOffset, Metadata: note}}},
+	})
+	if err == nil {
+		for _, p := range res.Topics[a.Topic] {
+			err = errors.Join(err, p.Error)
+		}
+	}
+	if err == nil {
+		a.w.committed.Store(nextOffset)
+		a.note = note
+	}
+	return a.commitError(nextOffset, err)
+}
+
+// Note returns what the newest commit of the partition has as its note, "" for none.
+func (a *Assignment) Note(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.w.client.cfg.RequestTimeout)
+	defer cancel()
+	res, err := a.w.client.kgo.OffsetFetch(ctx, &kgo.OffsetFetchRequest{
+		GroupID: a.w.gen.GroupID, Topics: map[string][]int{a.Topic: {a.Partition}},
+	})
+	if err == nil {
+		err = res.Error
+	}
+	note := ""
+	if err == nil {
+		for _, p := range res.Topics[a.Topic] {
+			err = errors.Join(err, p.Error)
+			note = p.Metadata
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("note of %s on %s/%d: %w", a.w.gen.GroupID, a.Topic, a.Partition, err)
+	}
+	a.committing.Lock()
+	defer a.committing.Unlock()
+	a.note = note
+	return note, nil
 }

@@ -30,7 +30,7 @@ type GroupOptions struct {
 	Topics []string
 	// StartOffset is where partitions without a committed offset start: OffsetFirst (default) or OffsetLast.
 	StartOffset int64
-	// SessionTimeout is how long a silent member keeps its partitions (default 15 s); HeartbeatInterval how often a member
+	// SessionTimeout is how long a silent member keeps its partitions (default 10 s); HeartbeatInterval how often a member
 	// speaks up and learns of a rebalance (default 2 s).
 	SessionTimeout, HeartbeatInterval time.Duration
 	// RebalanceTimeout is how long a rebalance waits for members to give their partitions up (default 30 s).
@@ -60,7 +60,7 @@ func (o GroupOptions) withDefaults(c *Client) GroupOptions {
 			*v = d
 		}
 	}
-	setDefault(&o.SessionTimeout, 15*time.Second)
+	setDefault(&o.SessionTimeout, 10*time.Second)
 	setDefault(&o.HeartbeatInterval, min(2*time.Second, o.SessionTimeout/3))
 	setDefault(&o.RebalanceTimeout, 30*time.Second)
 	setDefault(&o.JoinBackoff, 500*time.Millisecond)

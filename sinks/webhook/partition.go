@@ -13,6 +13,9 @@ import (
 type partition struct {
 	sink *Sink
 	sent *sentIDs // of the goroutine that writes
+	// arrived are the records that were dealt with before the partition was opened,
+	// beyond the offset that it was opened at; of the goroutine that writes.
+	arrived map[int64]bool
 
 	stop chan struct{} // closed by Close: begin nothing any more
 
@@ -49,6 +52,18 @@ func (p *partition) Write(ctx context.Context, rec *sinks.Record) error {
 	}
 	id := messageID(f)
 	if !p.sent.add(id) {
+		s.opts.Metrics.Duplicate(s.opts.Name)
+		return nil
+	}
+	if p.arrived[rec.Offset] {
+		// It keeps its place among those that are done, so that a restart before those
+		// in front of it are done still knows it.
+		delete(p.arrived, rec.Offset)
+		p.mu.Lock()
+		if len(p.pending) > 0 {
+			p.pending = append(p.pending, &slot{offset: rec.Offset, done: true})
+		}
+		p.mu.Unlock()
 		s.opts.Metrics.Duplicate(s.opts.Name)
 		return nil
 	}
