@@ -63,7 +63,8 @@ type FleetShare struct {
 	Next       int64     `json:"next"`         // offset that had been read to then
 	CaughtUpAt time.Time `json:"caught_up_at"` // when there was last nothing left to read
 	Interval   int       `json:"interval_seconds"`
-	Devices    int64     `json:"devices"` // active in the interval
+	Start      time.Time `json:"interval_start,omitzero"` // of the last interval with active devices
+	Devices    int64     `json:"devices"`                 // active in it
 	// Metrics are histograms: pairs of bucket number and number of devices.
 	Metrics map[string][][2]uint32 `json:"metrics,omitempty"`
 	Lanes   map[string]LaneShare   `json:"lanes,omitempty"`
@@ -71,7 +72,8 @@ type FleetShare struct {
 
 // LaneShare is what a partition has seen of a lane.
 type LaneShare struct {
-	Last            time.Time `json:"last"` // ingest time of its last event
+	Last            time.Time `json:"last"`   // largest ingest time
+	Newest          time.Time `json:"newest"` // largest event time
 	UsualGapSeconds float64   `json:"usual_gap_seconds,omitempty"`
 	Seen            int64     `json:"seen"` // batches
 }

@@ -1,0 +1,43 @@
+package behavior
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// What a bound made the service leave out; values of the label bound.
+const (
+	boundDevices      = "devices"      // a device idle longest was given up
+	boundCertificates = "certificates" // likewise
+	boundIntervals    = "intervals"    // the oldest open interval was closed early
+	boundOffline      = "offline"      // a device that is offline got no datapoint
+	boundSilent       = "silent"       // a silent device was not reported in this interval
+	boundRecords      = "records"      // a record was put off, for want of rate
+	boundLanes        = "lanes"        // a lane is not watched
+)
+
+type metrics struct {
+	events, late, repeated prometheus.Counter
+	derived, records       *prometheus.CounterVec
+	bounds, deadLetters    *prometheus.CounterVec
+	restored               prometheus.Counter
+	devices                *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		events:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_events_total", Help: "Events of devices that were counted."}),
+		late:        prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_late_events_total", Help: "Events of intervals that were complete already; they are in no datapoint."}),
+		repeated:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_repeated_events_total", Help: "Events read again after a restart whose interval was complete."}),
+		derived:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_derived_events_total", Help: "Events made, by type."}, []string{"type"}),
+		records:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_records_total", Help: "Records written to the identities topic, by kind."}, []string{"kind"}),
+		bounds:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_bounds_reached_total", Help: "What a bound made the service leave out or put off."}, []string{"bound"}),
+		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_dead_letters_total", Help: "Records that could not be read, by reason."}, []string{"reason"}),
+		restored:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_restored_devices_total", Help: "Devices read back from the identities topic when a partition was taken over."}),
+		devices:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tocsin_behavior_devices", Help: "Devices remembered, by partition."}, []string{"partition"}),
+	}
+	for _, b := range []string{boundDevices, boundCertificates, boundIntervals, boundOffline, boundSilent, boundRecords, boundLanes} {
+		m.bounds.WithLabelValues(b)
+	}
+	if reg != nil {
+		reg.MustRegister(m.events, m.late, m.repeated, m.derived, m.records, m.bounds, m.deadLetters, m.restored, m.devices)
+	}
+	return m
+}
