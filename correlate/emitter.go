@@ -13,20 +13,31 @@ import (
 
 // emitter turns what a worker found into records of tocsin.detections, and
 // episodes that other correlations refer to into matches.
-type emitter struct{ w *worker }
+type emitter struct {
+	w        *worker
+	evidence evidenceReader
+}
 
-func newEmitter(w *worker) *emitter { return &emitter{w: w} }
+func newEmitter(w *worker) *emitter {
+	return &emitter{w: w, evidence: evidenceReader{client: w.c.opts.Client, looks: w.c.metrics.evidence}}
+}
 
 // episode reports a change of an episode.
 func (e *emitter) episode(ctx context.Context, ep *Episode) {
 	c := e.w.set.Correlations[ep.Correlation]
-	if len(c.Uses) > 0 && ep.Kind == EpisodeOpened {
-		e.refer(ctx, ep)
+	refer := len(c.Uses) > 0 && ep.Kind == EpisodeOpened
+	if !refer && !c.Alerts {
+		return
+	}
+	told := *ep // the windows' own may not be changed
+	told.Evidence = e.evidence.resolve(ctx, ep.Evidence)
+	if refer {
+		e.refer(ctx, &told)
 	}
 	if !c.Alerts {
 		return
 	}
-	f := episodeFinding(c, ep)
+	f := episodeFinding(c, &told)
 	f.revision = revision(e.w.next, ep.Kind)
 	e.send(ctx, &f)
 }

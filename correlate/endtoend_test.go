@@ -19,12 +19,14 @@ func TestSameDetectionsHoweverPartitioned(t *testing.T) {
 	events := fleetEvents(1, 2000, 30*time.Minute)
 	want := expected(t, set, events)
 	var ids []string
+	lookups := 0.0
 	for _, c := range []struct{ partitions, correlators int }{{1, 1}, {4, 1}, {7, 1}, {4, 2}} {
 		t.Run(fmt.Sprintf("%d partitions, %d correlators", c.partitions, c.correlators), func(t *testing.T) {
 			k := fakeCluster(t, c.partitions)
 			k.open()
+			var running []*runningCorrelator
 			for range c.correlators {
-				k.start(set)
+				running = append(running, k.start(set))
 			}
 			k.send(1, events)
 			k.close(fleetStart + (30 * time.Minute).Milliseconds())
@@ -37,7 +39,16 @@ func TestSameDetectionsHoweverPartitioned(t *testing.T) {
 			if diff := cmp.Diff(ids, got); diff != "" {
 				t.Errorf("IDs of detections beside the events (-first +this):\n%s", diff)
 			}
+			for _, r := range running {
+				lookups += r.metric(t, "tocsin_correlate_evidence_lookups_total", evidenceRead)
+				if n := r.metric(t, "tocsin_correlate_evidence_lookups_total", evidenceMissing); n > 0 {
+					t.Errorf("evidence of %v events is missing", n)
+				}
+			}
 		})
+	}
+	if lookups == 0 {
+		t.Error("no group was heavy enough to leave its evidence where it is")
 	}
 }
 

@@ -16,6 +16,10 @@ import (
 // end of a fetch.
 const shuffleBatch = 256 << 10
 
+// shuffleLinger is the longest that matches wait for others to the same
+// partition, while more is being read.
+const shuffleLinger = 100 * time.Millisecond
+
 // eventInput matches events against the rules. Matches whose group contains
 // the device key go into this worker's windows; the others are re-keyed by
 // rule and group through tocsin.matches.
@@ -31,6 +35,8 @@ type eventInput struct {
 	sentMark  []int64                     // the watermark it was told then
 	sentIdle  []bool
 	barriers  []markBarrier
+	queuedAt  []time.Time // when the first match of those that wait came
+	ticked    time.Time
 	caughtUp  bool // has ever been
 }
 
@@ -43,6 +49,7 @@ func newEventInput(w *worker) *eventInput {
 		heartbeat: make([]time.Time, n),
 		sentMark:  make([]int64, n),
 		sentIdle:  make([]bool, n),
+		queuedAt:  make([]time.Time, n),
 		barriers:  slices.Repeat([]markBarrier{newMarkBarrier()}, n),
 	}
 	in.useRules(w.set)
@@ -78,7 +85,7 @@ func (in *eventInput) process(ctx context.Context, rec *kafka.FetchedRecord) {
 	var ev schemas.Event
 	n := 0
 	for in.reader.Next(&ev) {
-		in.event(ctx, &ev, rec)
+		in.event(ctx, &ev, rec, uint32(n))
 		n++
 	}
 	in.w.c.metrics.events.Add(float64(n))
@@ -89,7 +96,7 @@ func (in *eventInput) process(ctx context.Context, rec *kafka.FetchedRecord) {
 	}
 }
 
-func (in *eventInput) event(ctx context.Context, ev *schemas.Event, rec *kafka.FetchedRecord) {
+func (in *eventInput) event(ctx context.Context, ev *schemas.Event, rec *kafka.FetchedRecord, index uint32) {
 	for len(in.lanes) <= int(ev.Lane) && len(in.lanes) < schemas.MaxLanes {
 		in.lanes = append(in.lanes, nil)
 	}
@@ -114,37 +121,63 @@ func (in *eventInput) event(ctx context.Context, ev *schemas.Event, rec *kafka.F
 		}
 	}
 	for i := range matches {
-		in.route(ctx, &matches[i], rec.Offset)
+		in.route(ctx, &matches[i], rec.Offset, index)
 	}
 }
 
-func (in *eventInput) route(ctx context.Context, m *Match, offset int64) {
+func (in *eventInput) route(ctx context.Context, m *Match, offset int64, index uint32) {
 	c := in.w.set.Correlations[m.Correlation]
 	if c.Local {
 		in.w.windows.add(m)
 		return
 	}
 	p := matchPartition(c.Hash, m.Group, len(in.shuffle))
-	in.shuffle[p].Append(&schemas.Match{
-		Offset: offset, Correlation: c.Hash, Step: uint32(m.Step), Time: m.Time, ID: m.ID,
-		Group: m.Group, Value: m.Value, HasNumber: m.HasNumber, Number: m.Number, Evidence: m.Evidence,
-	})
+	out := schemas.Match{
+		Offset: offset, Index: index, Correlation: c.Hash, Step: uint32(m.Step), Time: m.Time, ID: m.ID,
+		Group: m.Group, Evidence: m.Evidence,
+	}
+	// Only value_count looks at values, and only the others at numbers.
+	if c.Type == rules.ValueCount {
+		out.Value = m.Value
+	} else {
+		out.HasNumber, out.Number = m.HasNumber, m.Number
+	}
+	in.shuffle[p].Append(&out)
 	if in.shuffle[p].Size() >= shuffleBatch {
 		in.sendMatches(ctx, p, time.Now())
 	}
 }
 
-// tick sends the matches of this fetch. A partition without any is still told
-// the watermark once in a while: its windows wait for the slowest source.
+// tick sends the matches of this fetch, or keeps them for a moment while fetches
+// follow each other closely: a few at a time are several times as many bytes. A
+// partition without any is still told the watermark once in a while: its windows
+// wait for the slowest source.
 func (in *eventInput) tick(ctx context.Context, now time.Time, caughtUp bool) {
 	in.tracker.Tick(now, caughtUp)
 	in.caughtUp = in.caughtUp || caughtUp
 	in.w.advance(ctx)
+	dense := now.Sub(in.ticked) < shuffleLinger/2
+	in.ticked = now
 	for p := range in.shuffle {
 		mark, idle := in.tell(p)
 		due := (mark != in.sentMark[p] || idle != in.sentIdle[p] || in.heartbeat[p].IsZero()) &&
 			now.Sub(in.heartbeat[p]) >= in.w.c.opts.HeartbeatInterval
-		if in.shuffle[p].Len() > 0 || due {
+		if n := in.shuffle[p].Len(); n > 0 || due {
+			if in.queuedAt[p].IsZero() {
+				in.queuedAt[p] = now
+			}
+			if n > 0 && dense && now.Sub(in.queuedAt[p]) < shuffleLinger {
+				continue
+			}
+			in.sendMatches(ctx, p, now)
+		}
+	}
+}
+
+func (in *eventInput) drain(ctx context.Context) {
+	now := time.Now()
+	for p := range in.shuffle {
+		if in.shuffle[p].Len() > 0 {
 			in.sendMatches(ctx, p, now)
 		}
 	}
@@ -171,6 +204,7 @@ func (in *eventInput) sendMatches(ctx context.Context, p int, now time.Time) {
 	in.w.c.metrics.shuffled.Add(float64(enc.Len()))
 	in.w.c.metrics.shuffledBytes.Add(float64(len(value)))
 	enc.Reset()
+	in.queuedAt[p] = time.Time{}
 	in.heartbeat[p], in.sentMark[p], in.sentIdle[p] = now, mark, idle
 	in.w.out.send(ctx, schemas.TopicMatches, p, kafka.Record{Value: value})
 	in.tell(p) // a barrier behind what was just sent, unless there is one

@@ -90,6 +90,16 @@ correlation:
   timespan: 1m
   condition: connect and not publish
 ---
+title: Many addresses at once, in the whole fleet
+id: c-everywhere
+name: everywhere
+correlation:
+  type: value_count
+  rules: [connect]
+  timespan: 10s
+  condition: {field: tocsin.source_ip, gte: 9}
+level: medium
+---
 title: Account under attack
 id: c-attack
 name: attack
@@ -233,6 +243,9 @@ func outcomeOf(f *schemas.Finding) outcome {
 	for _, e := range f.FindingInfo.RelatedEvents {
 		ids = append(ids, e.UID[:8])
 	}
+	for _, e := range f.Evidences {
+		ids = append(ids, e.Data.Device+e.Data.ClientID)
+	}
 	switch o.Rule {
 	case "c-attack", "c-shared-often":
 		// Their events are detections. The IDs of these are not among what is always
@@ -321,7 +334,7 @@ func TestFleetReachesEveryRule(t *testing.T) {
 		count[o.Rule]++
 	}
 	t.Log(count)
-	for _, rule := range []string{"r-logging", "r-refused", "r-finding", "c-refusals", "c-shared", "c-ordered", "c-silent", "c-attack", "c-shared-often"} {
+	for _, rule := range []string{"r-logging", "r-refused", "r-finding", "c-refusals", "c-shared", "c-ordered", "c-silent", "c-everywhere", "c-attack", "c-shared-often"} {
 		if count[rule] < 3 {
 			t.Errorf("%d detections of %s", count[rule], rule)
 		}

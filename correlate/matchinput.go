@@ -25,7 +25,8 @@ type matchInput struct {
 	marks  *sourceMarks
 	byHash map[uint64]int32 // correlation by hash
 	reader schemas.MatchBatchReader
-	told [][]toldResults // by level and partition of tocsin.matches
+	told   [][]toldResults // by level and partition of tocsin.matches
+	place  []byte
 }
 
 // toldResults is what a partition of tocsin.matches knows of the results here.
@@ -81,6 +82,8 @@ func (in *matchInput) tick(ctx context.Context, now time.Time, _ bool) {
 	}
 }
 
+func (in *matchInput) drain(context.Context) {}
+
 func (in *matchInput) save(h *snapshotHeader) {
 	h.Mark = in.marks.mark
 	for _, s := range in.marks.sources {
@@ -119,9 +122,14 @@ func (in *matchInput) process(ctx context.Context, rec *kafka.FetchedRecord) {
 			metrics.ignored.WithLabelValues(ignoredUnknownRule).Inc()
 			continue
 		}
+		evidence := m.Evidence
+		if len(evidence) == 0 && in.reader.SourcePartition < maxSources {
+			in.place = appendPlace(in.place[:0], eventPlace{in.reader.SourcePartition, m.Offset, m.Index})
+			evidence = in.place
+		}
 		in.w.windows.add(&Match{
 			Correlation: index, Step: int32(m.Step), Time: m.Time, ID: m.ID,
-			Group: m.Group, Value: m.Value, Number: m.Number, HasNumber: m.HasNumber, Evidence: m.Evidence,
+			Group: m.Group, Value: m.Value, Number: m.Number, HasNumber: m.HasNumber, Evidence: evidence,
 		})
 	}
 	if err := in.reader.Err(); err != nil {

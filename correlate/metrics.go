@@ -23,6 +23,7 @@ type metrics struct {
 	events, matched, shuffled, shuffledBytes prometheus.Counter
 	ignored, detections, deadLetters         *prometheus.CounterVec
 	restores                                 *prometheus.CounterVec
+	evidence                                 *prometheus.CounterVec
 	late, evicted                            prometheus.Counter
 	snapshotSeconds, snapshotBytes           prometheus.Histogram
 }
@@ -58,6 +59,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		detections:      vec("tocsin_correlate_detections_total", "Records sent to the detections topic.", "rule", "activity"),
 		deadLetters:     vec("tocsin_correlate_dead_letters_total", "Records that could not be read.", "reason"),
 		restores:        vec("tocsin_correlate_restores_total", "Partitions taken over, by what was found of their state.", "result"),
+		evidence:        vec("tocsin_correlate_evidence_lookups_total", "Contributing events of heavy groups that detections looked for in the events topic.", "result"),
 		late:            counter("tocsin_correlate_late_events_total", "Matches older than the allowed lateness; they took no part in windows."),
 		evicted:         counter("tocsin_correlate_evicted_groups_total", "Groups given up because a memory bound was reached."),
 		snapshotSeconds: histogram("tocsin_correlate_snapshot_duration_seconds", "Time a worker stood still for a snapshot.", prometheus.ExponentialBuckets(0.001, 2, 14)),

@@ -117,7 +117,7 @@ correlation: {type: temporal, rules: [shared_often, many_silent, connect], group
 		got[c.Name] = plan.of[i]
 	}
 	want := map[string]int{
-		"refusals": 0, "shared": 0, "refused_then_found": 0, "silent": 0, "attack": 1, "shared_often": 1,
+		"refusals": 0, "shared": 0, "refused_then_found": 0, "silent": 0, "everywhere": 0, "attack": 1, "shared_often": 1,
 		"many_silent": 1, "silent_by_account": 0, "third": 2,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

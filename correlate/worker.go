@@ -22,6 +22,9 @@ type input interface {
 	// tick is called after the records of every fetch and sends what is still
 	// held back; caughtUp says that nothing is waiting to be read.
 	tick(ctx context.Context, now time.Time, caughtUp bool)
+	// drain sends what is held back: what is given up after it must not depend on
+	// it.
+	drain(ctx context.Context)
 	// watermark returns how far event time has come for a level of the windows.
 	watermark(level int) int64
 	// useRules is called when the rules changed; the windows are the worker's.
@@ -253,6 +256,7 @@ func (w *worker) snapshotDue(now time.Time) bool {
 // what was not yet written.
 func (w *worker) checkpoint(ctx context.Context, press *snapshotPress) error {
 	start := time.Now()
+	w.input.drain(ctx)
 	if err := w.flush(ctx); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package schemas
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -16,6 +15,7 @@ const (
 	fieldMBIdle         protowire.Number = 3
 	fieldMBCorrelations protowire.Number = 4
 	fieldMBMatches      protowire.Number = 5
+	fieldMBRuns         protowire.Number = 6
 
 	fieldMatchOffset      protowire.Number = 1
 	fieldMatchCorrelation protowire.Number = 2
@@ -26,6 +26,18 @@ const (
 	fieldMatchValue       protowire.Number = 7
 	fieldMatchNumber      protowire.Number = 8
 	fieldMatchEvidence    protowire.Number = 9
+	fieldMatchIndex       protowire.Number = 10
+
+	fieldRunCorrelation protowire.Number = 1
+	fieldRunStep        protowire.Number = 2
+	fieldRunGroup       protowire.Number = 3
+	fieldRunTimes       protowire.Number = 4
+	fieldRunIDs         protowire.Number = 5
+	fieldRunOffsets     protowire.Number = 6
+	fieldRunIndexes     protowire.Number = 7
+	fieldRunValues      protowire.Number = 8
+	fieldRunValue       protowire.Number = 9
+	fieldRunNumbers     protowire.Number = 10
 )
 
 // ErrMatchBatchMalformed is in the chain of every error about bytes that are
@@ -36,6 +48,7 @@ var ErrMatchBatchMalformed = errors.New("malformed MatchBatch")
 // The byte slices alias the buffer that it was decoded from.
 type Match struct {
 	Offset      int64  // of the event's record in its partition
+	Index       uint32 // of the event in its record
 	Correlation uint64 // rules.Meta.Hash
 	Step        uint32
 	Time        int64 // event time, Unix milliseconds
@@ -44,55 +57,103 @@ type Match struct {
 	Value       []byte
 	HasNumber   bool
 	Number      float64
-	Evidence    []byte
+	// Evidence is what a detection says of the event. Decoded from a run it is
+	// empty: the event itself says it, see Offset and Index.
+	Evidence []byte
 }
+
+// RunLength is the number of matches of one step and group in a batch from
+// which on they are sent as a run, without their evidence.
+const RunLength = 16
 
 // MatchBatchEncoder builds the value of one tocsin.matches record. The zero
 // value is ready; it is not safe for concurrent use.
 type MatchBatchEncoder struct {
-	matches      []byte
-	scratch      []byte
+	matches      []queuedMatch
+	runs         []matchRun
+	runOf        map[runKey]int32 // index into runs
+	arena        []byte
+	size         int
 	correlations []uint64
-	n            int
+	scratch      []byte
+	columns      runColumns
+}
+
+// queuedMatch is a match that waits for AppendTo, in the list of its run.
+type queuedMatch struct {
+	Match
+	next int32 // -1: the last of its run
+}
+
+// matchRun is the matches of one step and group, in the order of Append.
+type matchRun struct {
+	correlation uint32 // index
+	first, last int32
+	n           int
+	numbers     int // matches that have one
+}
+
+type runKey struct {
+	correlation, group uint64
+	step               uint32
 }
 
 // Append adds m, copying what it needs.
 func (b *MatchBatchEncoder) Append(m *Match) {
-	index := -1
-	for i, c := range b.correlations {
-		if c == m.Correlation {
-			index = i
-			break
-		}
-	}
-	if index < 0 {
-		index = len(b.correlations)
-		b.correlations = append(b.correlations, m.Correlation)
-	}
-	s := b.scratch[:0]
-	s = appendVarint(s, fieldMatchOffset, uint64(m.Offset))
-	s = appendVarint(s, fieldMatchCorrelation, uint64(index))
-	s = appendVarint(s, fieldMatchStep, uint64(m.Step))
-	s = appendVarint(s, fieldMatchTime, uint64(m.Time))
-	s = appendBytes(s, fieldMatchID, m.ID[:])
-	s = appendBytes(s, fieldMatchGroup, m.Group)
-	s = appendBytes(s, fieldMatchValue, m.Value)
-	if m.HasNumber {
-		s = protowire.AppendTag(s, fieldMatchNumber, protowire.Fixed64Type)
-		s = protowire.AppendFixed64(s, math.Float64bits(m.Number))
-	}
-	s = appendBytes(s, fieldMatchEvidence, m.Evidence)
-	b.scratch = s
-	b.matches = protowire.AppendTag(b.matches, fieldMBMatches, protowire.BytesType)
-	b.matches = protowire.AppendBytes(b.matches, s)
-	b.n++
+	q := queuedMatch{Match: *m, next: -1}
+	at := len(b.arena)
+	b.arena = append(append(append(b.arena, m.Group...), m.Value...), m.Evidence...)
+	// Should the arena move, what was queued before stays where it is.
+	kept := b.arena[at:len(b.arena):len(b.arena)]
+	group, value := len(m.Group), len(m.Group)+len(m.Value)
+	q.Group, q.Value, q.Evidence = kept[:group:group], kept[group:value:value], kept[value:]
+	b.size += len(kept) + 32
+	b.link(&q)
+	b.matches = append(b.matches, q)
 }
 
-// Len returns the number of matches, Size the bytes that they take.
-func (b *MatchBatchEncoder) Len() int { return b.n }
+// link puts the match that will be the next of matches into its run.
+func (b *MatchBatchEncoder) link(q *queuedMatch) {
+	index := int32(len(b.matches))
+	key := runKey{correlation: q.Correlation, step: q.Step, group: groupHash(q.Group)}
+	i, ok := b.runOf[key]
+	if ok {
+		r := &b.runs[i]
+		// Two groups with the same hash: the second goes without a run.
+		if ok = string(b.matches[r.first].Group) == string(q.Group); ok {
+			b.matches[r.last].next, r.last = index, index
+			r.n++
+		}
+	}
+	if !ok {
+		i = int32(len(b.runs))
+		if b.runOf == nil {
+			b.runOf = make(map[runKey]int32)
+		}
+		b.runOf[key] = i
+		b.runs = append(b.runs, matchRun{correlation: b.correlation(q.Correlation), first: index, last: index, n: 1})
+	}
+	if q.HasNumber {
+		b.runs[i].numbers++
+	}
+}
 
-// Size returns the encoded bytes of the matches so far.
-func (b *MatchBatchEncoder) Size() int { return len(b.matches) }
+// correlation returns the index of a correlation's hash.
+func (b *MatchBatchEncoder) correlation(hash uint64) uint32 {
+	for i, c := range b.correlations {
+		if c == hash {
+			return uint32(i)
+		}
+	}
+	b.correlations = append(b.correlations, hash)
+	return uint32(len(b.correlations) - 1)
+}
+
+// Len returns the number of matches.
+func (b *MatchBatchEncoder) Len() int { return len(b.matches) }
+
+// Size returns about how many bytes the matches so far take at most.
+func (b *MatchBatchEncoder) Size() int { return b.size }
 
 // AppendTo appends the encoded batch to dst. With no matches it is a heartbeat
 // that carries the watermark alone.
@@ -109,145 +170,42 @@ func (b *MatchBatchEncoder) AppendTo(dst []byte, sourcePartition int, watermark 
 			dst = binary.LittleEndian.AppendUint64(dst, c)
 		}
 	}
-	return append(dst, b.matches...)
+	for i := range b.runs {
+		r := &b.runs[i]
+		// Numbers are a column: all have one or none.
+		if r.n >= RunLength && (r.numbers == 0 || r.numbers == r.n) {
+			dst = b.appendRun(dst, r)
+			continue
+		}
+		for k := r.first; k >= 0; k = b.matches[k].next {
+			b.scratch = appendMatch(b.scratch[:0], &b.matches[k].Match, r.correlation)
+			dst = protowire.AppendTag(dst, fieldMBMatches, protowire.BytesType)
+			dst = protowire.AppendBytes(dst, b.scratch)
+		}
+	}
+	return dst
+}
+
+func appendMatch(s []byte, m *Match, correlation uint32) []byte {
+	s = appendVarint(s, fieldMatchOffset, uint64(m.Offset))
+	s = appendVarint(s, fieldMatchCorrelation, uint64(correlation))
+	s = appendVarint(s, fieldMatchStep, uint64(m.Step))
+	s = appendVarint(s, fieldMatchTime, uint64(m.Time))
+	s = appendBytes(s, fieldMatchID, m.ID[:])
+	s = appendBytes(s, fieldMatchGroup, m.Group)
+	s = appendBytes(s, fieldMatchValue, m.Value)
+	if m.HasNumber {
+		s = protowire.AppendTag(s, fieldMatchNumber, protowire.Fixed64Type)
+		s = protowire.AppendFixed64(s, math.Float64bits(m.Number))
+	}
+	s = appendBytes(s, fieldMatchEvidence, m.Evidence)
+	return appendVarint(s, fieldMatchIndex, uint64(m.Index))
 }
 
 // Reset empties the encoder and keeps its memory.
 func (b *MatchBatchEncoder) Reset() {
-	b.matches, b.correlations, b.n = b.matches[:0], b.correlations[:0], 0
-}
-
-// MatchBatchReader walks an encoded MatchBatch. It is not safe for concurrent use.
-type MatchBatchReader struct {
-	SourcePartition int
-	Watermark       int64
-	Idle            bool
-
-	rest         []byte
-	correlations []uint64
-	err          error
-}
-
-// Reset starts on b, which the reader and its matches alias, and reads the
-// fields before the first match.
-func (r *MatchBatchReader) Reset(b []byte) error {
-	*r = MatchBatchReader{rest: b, correlations: r.correlations[:0]}
-	for len(r.rest) > 0 {
-		num, typ, n := protowire.ConsumeTag(r.rest)
-		if n < 0 {
-			return r.fail(n)
-		}
-		if num == fieldMBMatches {
-			return nil
-		}
-		value := r.rest[n:]
-		size := protowire.ConsumeFieldValue(num, typ, value)
-		if size < 0 {
-			return r.fail(size)
-		}
-		r.rest = value[size:]
-		switch {
-		case num == fieldMBCorrelations && typ == protowire.BytesType:
-			packed, _ := protowire.ConsumeBytes(value)
-			for ; len(packed) >= 8; packed = packed[8:] {
-				r.correlations = append(r.correlations, binary.LittleEndian.Uint64(packed))
-			}
-		case typ == protowire.VarintType:
-			v, _ := protowire.ConsumeVarint(value)
-			switch num {
-			case fieldMBPartition:
-				r.SourcePartition = int(uint32(v))
-			case fieldMBWatermark:
-				r.Watermark = protowire.DecodeZigZag(v)
-			case fieldMBIdle:
-				r.Idle = v != 0
-			}
-		}
-	}
-	return nil
-}
-
-// Next decodes the next match into m, overwriting all of it. After false, Err
-// tells a clean end from bad bytes.
-func (r *MatchBatchReader) Next(m *Match) bool {
-	for len(r.rest) > 0 && r.err == nil {
-		num, typ, n := protowire.ConsumeTag(r.rest)
-		if n < 0 {
-			return r.fail(n) == nil
-		}
-		size := protowire.ConsumeFieldValue(num, typ, r.rest[n:])
-		if size < 0 {
-			return r.fail(size) == nil
-		}
-		field := r.rest[n : n+size]
-		r.rest = r.rest[n+size:]
-		if num != fieldMBMatches || typ != protowire.BytesType {
-			continue
-		}
-		value, _ := protowire.ConsumeBytes(field)
-		return r.decode(value, m) == nil
-	}
-	return false
-}
-
-// Err returns why Next stopped early, nil at a clean end.
-func (r *MatchBatchReader) Err() error { return r.err }
-
-func (r *MatchBatchReader) fail(code int) error {
-	r.err = fmt.Errorf("%w: %w", ErrMatchBatchMalformed, protowire.ParseError(code))
-	return r.err
-}
-
-func (r *MatchBatchReader) decode(b []byte, m *Match) error {
-	*m = Match{}
-	index := uint64(0)
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return r.fail(n)
-		}
-		size := protowire.ConsumeFieldValue(num, typ, b[n:])
-		if size < 0 {
-			return r.fail(size)
-		}
-		field := b[n : n+size]
-		b = b[n+size:]
-		switch typ {
-		case protowire.VarintType:
-			v, _ := protowire.ConsumeVarint(field)
-			switch num {
-			case fieldMatchOffset:
-				m.Offset = int64(v)
-			case fieldMatchCorrelation:
-				index = v
-			case fieldMatchStep:
-				m.Step = uint32(v)
-			case fieldMatchTime:
-				m.Time = int64(v)
-			}
-		case protowire.Fixed64Type:
-			if num == fieldMatchNumber {
-				v, _ := protowire.ConsumeFixed64(field)
-				m.HasNumber, m.Number = true, math.Float64frombits(v)
-			}
-		case protowire.BytesType:
-			v, _ := protowire.ConsumeBytes(field)
-			switch num {
-			case fieldMatchID:
-				copy(m.ID[:], v)
-			case fieldMatchGroup:
-				m.Group = v
-			case fieldMatchValue:
-				m.Value = v
-			case fieldMatchEvidence:
-				m.Evidence = v
-			}
-		}
-	}
-	if index >= uint64(len(r.correlations)) {
-		r.err = fmt.Errorf("%w: correlation %d of %d", ErrMatchBatchMalformed, index, len(r.correlations))
-		return r.err
-	}
-	m.Correlation = r.correlations[index]
-	return nil
+	clear(b.matches) // an arena that was outgrown must not be held
+	b.matches, b.runs, b.arena, b.size = b.matches[:0], b.runs[:0], b.arena[:0], 0
+	b.correlations = b.correlations[:0]
+	clear(b.runOf)
 }

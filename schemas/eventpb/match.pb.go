@@ -36,8 +36,9 @@ type MatchBatch struct {
 	// The hashes of the correlations that matches belong to (rules.Meta.Hash);
 	// Match.correlation indexes it. An index in a rule set would not do: the two
 	// ends may not have reloaded their rules at the same moment.
-	Correlations  []uint64 `protobuf:"fixed64,4,rep,packed,name=correlations,proto3" json:"correlations,omitempty"`
-	Matches       []*Match `protobuf:"bytes,5,rep,name=matches,proto3" json:"matches,omitempty"`
+	Correlations  []uint64    `protobuf:"fixed64,4,rep,packed,name=correlations,proto3" json:"correlations,omitempty"`
+	Matches       []*Match    `protobuf:"bytes,5,rep,name=matches,proto3" json:"matches,omitempty"`
+	Runs          []*MatchRun `protobuf:"bytes,6,rep,name=runs,proto3" json:"runs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,6 +108,13 @@ func (x *MatchBatch) GetMatches() []*Match {
 	return nil
 }
 
+func (x *MatchBatch) GetRuns() []*MatchRun {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
 type Match struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offset        int64                  `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`           // of the event's record in its partition
@@ -118,6 +126,7 @@ type Match struct {
 	Value         []byte                 `protobuf:"bytes,7,opt,name=value,proto3" json:"value,omitempty"` // encoded tuple of the condition's fields
 	Number        *float64               `protobuf:"fixed64,8,opt,name=number,proto3,oneof" json:"number,omitempty"`
 	Evidence      []byte                 `protobuf:"bytes,9,opt,name=evidence,proto3" json:"evidence,omitempty"` // encoded; what a detection says of the event
+	Index         uint32                 `protobuf:"varint,10,opt,name=index,proto3" json:"index,omitempty"`     // of the event in its record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -215,18 +224,147 @@ func (x *Match) GetEvidence() []byte {
 	return nil
 }
 
+func (x *Match) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// MatchRun is many matches of one step and group, in columns. What a detection
+// says of their events is left where it is: in record offset of the source
+// partition, at the place index.
+type MatchRun struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Correlation uint32                 `protobuf:"varint,1,opt,name=correlation,proto3" json:"correlation,omitempty"` // index into MatchBatch.correlations
+	Step        uint32                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	Group       []byte                 `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	Times       []int64                `protobuf:"zigzag64,4,rep,packed,name=times,proto3" json:"times,omitempty"`     // each less the one before
+	Ids         []byte                 `protobuf:"bytes,5,opt,name=ids,proto3" json:"ids,omitempty"`                   // 16 bytes each
+	Offsets     []int64                `protobuf:"zigzag64,6,rep,packed,name=offsets,proto3" json:"offsets,omitempty"` // each less the one before
+	Indexes     []int32                `protobuf:"zigzag32,7,rep,packed,name=indexes,proto3" json:"indexes,omitempty"` // each less the one before
+	Values      [][]byte               `protobuf:"bytes,8,rep,name=values,proto3" json:"values,omitempty"`             // those that differ
+	// 0: the first of values that has not come up yet; n: values[n-1]. None when no
+	// match has a value.
+	Value         []uint32  `protobuf:"varint,9,rep,packed,name=value,proto3" json:"value,omitempty"`
+	Numbers       []float64 `protobuf:"fixed64,10,rep,packed,name=numbers,proto3" json:"numbers,omitempty"` // none when no match has a number
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchRun) Reset() {
+	*x = MatchRun{}
+	mi := &file_match_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchRun) ProtoMessage() {}
+
+func (x *MatchRun) ProtoReflect() protoreflect.Message {
+	mi := &file_match_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchRun.ProtoReflect.Descriptor instead.
+func (*MatchRun) Descriptor() ([]byte, []int) {
+	return file_match_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MatchRun) GetCorrelation() uint32 {
+	if x != nil {
+		return x.Correlation
+	}
+	return 0
+}
+
+func (x *MatchRun) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *MatchRun) GetGroup() []byte {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *MatchRun) GetTimes() []int64 {
+	if x != nil {
+		return x.Times
+	}
+	return nil
+}
+
+func (x *MatchRun) GetIds() []byte {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *MatchRun) GetOffsets() []int64 {
+	if x != nil {
+		return x.Offsets
+	}
+	return nil
+}
+
+func (x *MatchRun) GetIndexes() []int32 {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
+func (x *MatchRun) GetValues() [][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *MatchRun) GetValue() []uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *MatchRun) GetNumbers() []float64 {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
 var File_match_proto protoreflect.FileDescriptor
 
 const file_match_proto_rawDesc = "" +
 	"\n" +
-	"\vmatch.proto\x12\ttocsin.v1\"\xb9\x01\n" +
+	"\vmatch.proto\x12\ttocsin.v1\"\xe2\x01\n" +
 	"\n" +
 	"MatchBatch\x12)\n" +
 	"\x10source_partition\x18\x01 \x01(\rR\x0fsourcePartition\x12\x1c\n" +
 	"\twatermark\x18\x02 \x01(\x12R\twatermark\x12\x12\n" +
 	"\x04idle\x18\x03 \x01(\bR\x04idle\x12\"\n" +
 	"\fcorrelations\x18\x04 \x03(\x06R\fcorrelations\x12*\n" +
-	"\amatches\x18\x05 \x03(\v2\x10.tocsin.v1.MatchR\amatches\"\xe9\x01\n" +
+	"\amatches\x18\x05 \x03(\v2\x10.tocsin.v1.MatchR\amatches\x12'\n" +
+	"\x04runs\x18\x06 \x03(\v2\x13.tocsin.v1.MatchRunR\x04runs\"\xff\x01\n" +
 	"\x05Match\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12 \n" +
 	"\vcorrelation\x18\x02 \x01(\rR\vcorrelation\x12\x12\n" +
@@ -236,8 +374,22 @@ const file_match_proto_rawDesc = "" +
 	"\x05group\x18\x06 \x01(\fR\x05group\x12\x14\n" +
 	"\x05value\x18\a \x01(\fR\x05value\x12\x1b\n" +
 	"\x06number\x18\b \x01(\x01H\x00R\x06number\x88\x01\x01\x12\x1a\n" +
-	"\bevidence\x18\t \x01(\fR\bevidenceB\t\n" +
-	"\a_numberB-Z+github.com/tocsin-io/tocsin/schemas/eventpbb\x06proto3"
+	"\bevidence\x18\t \x01(\fR\bevidence\x12\x14\n" +
+	"\x05index\x18\n" +
+	" \x01(\rR\x05indexB\t\n" +
+	"\a_number\"\xfa\x01\n" +
+	"\bMatchRun\x12 \n" +
+	"\vcorrelation\x18\x01 \x01(\rR\vcorrelation\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\rR\x04step\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\fR\x05group\x12\x14\n" +
+	"\x05times\x18\x04 \x03(\x12R\x05times\x12\x10\n" +
+	"\x03ids\x18\x05 \x01(\fR\x03ids\x12\x18\n" +
+	"\aoffsets\x18\x06 \x03(\x12R\aoffsets\x12\x18\n" +
+	"\aindexes\x18\a \x03(\x11R\aindexes\x12\x16\n" +
+	"\x06values\x18\b \x03(\fR\x06values\x12\x14\n" +
+	"\x05value\x18\t \x03(\rR\x05value\x12\x18\n" +
+	"\anumbers\x18\n" +
+	" \x03(\x01R\anumbersB-Z+github.com/tocsin-io/tocsin/schemas/eventpbb\x06proto3"
 
 var (
 	file_match_proto_rawDescOnce sync.Once
@@ -251,18 +403,20 @@ func file_match_proto_rawDescGZIP() []byte {
 	return file_match_proto_rawDescData
 }
 
-var file_match_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_match_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_match_proto_goTypes = []any{
 	(*MatchBatch)(nil), // 0: tocsin.v1.MatchBatch
 	(*Match)(nil),      // 1: tocsin.v1.Match
+	(*MatchRun)(nil),   // 2: tocsin.v1.MatchRun
 }
 var file_match_proto_depIdxs = []int32{
 	1, // 0: tocsin.v1.MatchBatch.matches:type_name -> tocsin.v1.Match
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: tocsin.v1.MatchBatch.runs:type_name -> tocsin.v1.MatchRun
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_match_proto_init() }
@@ -277,7 +431,7 @@ func file_match_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_match_proto_rawDesc), len(file_match_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
