@@ -1,30 +1,33 @@
 package correlate
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/tocsin-io/tocsin/schemas"
 )
 
 // firstUndecided returns the index of the first entry whose window had not
 // ended when windows were last decided.
 func (g *group) firstUndecided() int {
-	if g.decided == math.MinInt64 {
-		return g.head
+	if g.more == nil || g.more.decided == math.MinInt64 {
+		return 0
 	}
-	return g.first(g.decided - g.rule.span)
+	return g.first(g.more.decided - g.rule.span)
 }
 
 // decide looks at the windows that have ended since the last time: those that
 // begin with an entry whose end the watermark has passed.
 func (g *group) decide(w *Windows) {
 	from := g.firstUndecided()
-	g.decided = w.mark
+	g.extra().decided = w.mark
 	g.eachWindow(from, w.mark-g.rule.span, func(i, j int, holds bool) {
 		if holds {
-			g.entries[i].begins = true
-			g.cover(w, i, j-1, g.entries[i])
+			e := g.at(i)
+			e.begins = true
+			opener := *e
+			g.cover(w, i, j-1, &opener)
 		}
 	})
 }
@@ -35,37 +38,53 @@ func (g *group) decide(w *Windows) {
 func (g *group) eachWindow(from int, until int64, fn func(i, j int, holds bool)) {
 	m := g.rule.scratch
 	m.reset()
-	j := from
-	for i := from; i < len(g.entries) && g.entries[i].time < until; {
+	j, n := from, g.len()
+	for i := from; i < n; {
+		t := g.at(i).time
+		if t >= until {
+			break
+		}
 		next := i
 		begins := false
-		for next < len(g.entries) && g.entries[next].time == g.entries[i].time {
-			begins = begins || g.rule.begins == nil || g.rule.begins[g.entries[next].step]
-			next++
+		for ; next < n && g.at(next).time == t; next++ {
+			begins = begins || g.rule.begins == nil || g.rule.begins[g.at(next).step]
 		}
-		end := g.entries[i].time + g.rule.span
-		for j < len(g.entries) && g.entries[j].time <= end {
-			m.add(&g.entries[j], g.value(j))
-			j++
+		for ; j < n && g.at(j).time <= t+g.rule.span; j++ {
+			m.add(g.at(j))
 		}
-		fn(i, j, begins && m.holds(g, i, j))
+		fn(i, j, begins && m.holds())
 		for ; i < next; i++ {
-			m.remove(&g.entries[i], g.value(i))
+			m.remove(g.at(i))
 		}
 	}
 }
 
 // decideAround is called for a new entry. If windows that contain it have been
-// decided, they are decided again.
+// decided, they are decided again: not at once, because late events come in
+// crowds, but before anybody hears of the group or time goes on.
 func (g *group) decideAround(w *Windows, at int) {
 	if w.mark == math.MinInt64 {
 		return
 	}
-	earliest := g.first(g.entries[at].time - g.rule.span)
-	if g.entries[earliest].time+g.rule.span >= w.mark {
+	earliest := g.first(g.at(at).time - g.rule.span)
+	if g.at(earliest).time+g.rule.span >= w.mark || g.extra().undecided {
 		return
 	}
-	g.redecide(w)
+	g.more.undecided = true
+	w.undecided = append(w.undecided, g)
+}
+
+// redecide decides again what late events have changed.
+func (w *Windows) redecide() {
+	for i, g := range w.undecided {
+		w.undecided[i] = nil
+		if g.more != nil && g.more.undecided { // it may have been dropped
+			g.more.undecided = false
+			g.redecide(w)
+			w.schedule(g)
+		}
+	}
+	w.undecided = w.undecided[:0]
 }
 
 // run is a run of contributing entries that redecide found.
@@ -81,15 +100,15 @@ type run struct {
 // makes its episodes what they would be had the event come in time.
 func (g *group) redecide(w *Windows) {
 	r := g.rule
-	g.decided = w.mark
-	for i := g.head; i < len(g.entries); i++ {
-		g.entries[i].begins = false
+	g.more.decided = w.mark
+	for i := range g.len() {
+		g.at(i).begins = false
 	}
 	satisfied := make(map[int]int64) // last event of a satisfied window by its first entry
-	g.eachWindow(g.head, w.mark-r.span, func(i, j int, holds bool) {
+	g.eachWindow(0, w.mark-r.span, func(i, j int, holds bool) {
 		if holds {
-			g.entries[i].begins = true
-			satisfied[i] = g.entries[j-1].time
+			g.at(i).begins = true
+			satisfied[i] = g.at(j - 1).time
 		}
 	})
 	runs := g.runs(satisfied)
@@ -103,10 +122,10 @@ func (g *group) redecide(w *Windows) {
 	}
 	g.unclaimed(w, runs, claimed)
 	before := make(map[uint16]uint64)
-	for i := g.head; i < len(g.entries); i++ {
-		e := &g.entries[i]
+	for i := range g.len() {
+		e := g.at(i)
 		before[e.ep] ^= e.mark()
-		e.ep = 0
+		g.assign(i, 0)
 	}
 	for i := range runs {
 		g.apply(w, &runs[i], before)
@@ -119,17 +138,18 @@ func (g *group) redecide(w *Windows) {
 func (g *group) runs(satisfied map[int]int64) []run {
 	var runs []run
 	coverEnd := int64(math.MinInt64)
-	for i := g.head; i < len(g.entries); i++ {
-		e := &g.entries[i]
-		apart := e.time > coverEnd && !e.covered
+	for i := range g.len() {
+		e := g.at(i)
+		covered := g.covered(e)
+		apart := e.time > coverEnd && !covered
 		if end, ok := satisfied[i]; ok {
 			coverEnd = max(coverEnd, end)
 		}
-		if !e.covered && e.time > coverEnd {
+		if !covered && e.time > coverEnd {
 			continue
 		}
 		n := len(runs)
-		if n == 0 || apart && e.time-g.entries[runs[n-1].to].time > g.rule.slack {
+		if n == 0 || apart && e.time-g.at(runs[n-1].to).time > g.rule.slack {
 			runs = append(runs, run{from: i, opener: -1})
 			n++
 		}
@@ -149,7 +169,7 @@ func (g *group) claim(w *Windows, runs []run) {
 	taken := make(map[*episode]bool)
 	for i := range runs {
 		run := &runs[i]
-		for _, ep := range g.episodes {
+		for _, ep := range g.episodes() {
 			if !ep.active() || taken[ep] {
 				continue
 			}
@@ -167,14 +187,14 @@ func (g *group) claim(w *Windows, runs []run) {
 // events.
 func (g *group) shares(run *run, ep *episode) bool {
 	if ep.gone > 0 {
-		first := &g.entries[run.from]
+		first := g.at(run.from)
 		if g.rule.slack == 0 {
-			return first.covered && first.ep == ep.serial
+			return g.covered(first) && first.ep == ep.serial
 		}
 		return first.time-ep.goneLast <= g.rule.slack
 	}
 	for _, k := range run.entries {
-		if g.entries[k].ep == ep.serial {
+		if g.at(k).ep == ep.serial {
 			return true
 		}
 	}
@@ -185,14 +205,14 @@ func (g *group) shares(run *run, ep *episode) bool {
 // belong to another, taken back where they do not contribute any more. What an
 // episode has of events long gone stays as it is.
 func (g *group) unclaimed(w *Windows, runs []run, claimed map[*episode]*run) {
-	for _, ep := range slices.Clone(g.episodes) {
+	for _, ep := range slices.Clone(g.episodes()) {
 		if !ep.active() || claimed[ep] != nil {
 			continue
 		}
 		var into *episode
 		for i := range runs {
 			for _, k := range runs[i].entries {
-				if g.entries[k].ep == ep.serial {
+				if g.at(k).ep == ep.serial {
 					into = runs[i].episode
 				}
 			}
@@ -226,25 +246,29 @@ func (e *entry) mark() uint64 {
 // apply makes a run's episode what the run says. before has the marks of the
 // entries that episodes had.
 func (g *group) apply(w *Windows, run *run, before map[uint16]uint64) {
-	first, last := g.entries[run.from].time, g.entries[run.to].time
+	first, last := g.at(run.from).time, g.at(run.to).time
 	ep := run.episode
 	if ep == nil {
 		opener := run.from
 		if run.opener >= 0 {
 			opener = run.opener
 		}
-		ep = g.open(w, first, last, g.entries[opener])
+		by := *g.at(opener)
+		ep = g.open(w, first, last, &by)
 		if run.opener >= 0 {
 			ep.satisfied = run.satisfied
 		}
 	}
 	count, marks := ep.gone, uint64(0)
+	var id schemas.EventID
 	for n, k := range run.entries {
-		marks ^= g.entries[k].mark()
-		if n == 0 || !bytes.Equal(g.entries[k].id[:], g.entries[run.entries[n-1]].id[:]) {
+		e := g.at(k)
+		marks ^= e.mark()
+		if n == 0 || e.id != id {
 			count++
 		}
-		g.entries[k].ep = ep.serial
+		id = e.id
+		g.assign(k, ep.serial)
 	}
 	if ep.gone > 0 {
 		first = min(first, ep.first)

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/tocsin-io/tocsin/schemas"
 )
@@ -18,17 +18,30 @@ type DetectionID [16]byte
 // String returns the ID as 32 lower-case hex digits.
 func (id DetectionID) String() string { return hex.EncodeToString(id[:]) }
 
+// appendEpisodeText appends what the ID of an episode is the hash of, but for
+// opener and number.
+func appendEpisodeText(dst []byte, rule string, g *group) []byte {
+	dst = strconv.AppendInt(dst, int64(len(rule)), 10)
+	dst = append(append(dst, ':'), rule...)
+	size := int(g.keyLen)
+	if g.more != nil && g.more.key != "" {
+		size = len(g.more.key)
+	}
+	dst = strconv.AppendInt(dst, int64(size), 10)
+	return g.appendKey(append(dst, ':'))
+}
+
 // episodeID is the ID of the nth episode that opener opens, from 0. There is a
 // second one only where a late event cuts an episode in two behind the event that
 // opened it: the earlier part keeps the ID.
-func episodeID(rule string, group string, opener schemas.EventID, n int) DetectionID {
-	h := sha256.New()
-	fmt.Fprintf(h, "%d:%s%d:%s", len(rule), rule, len(group), group)
-	h.Write(opener[:])
+func (w *Windows) episodeID(g *group, opener schemas.EventID, n int) DetectionID {
+	text := append(appendEpisodeText(w.scratch[:0], g.rule.c.ID, g), opener[:]...)
 	if n > 0 {
-		fmt.Fprintf(h, "/%d", n)
+		text = strconv.AppendInt(append(text, '/'), int64(n), 10)
 	}
-	return DetectionID(h.Sum(nil)[:16])
+	w.scratch = text
+	sum := sha256.Sum256(text)
+	return DetectionID(sum[:16])
 }
 
 type episodeState uint8
@@ -57,24 +70,22 @@ type episode struct {
 	reportedAt  int64
 	mergedInto  DetectionID
 
-	gone      int64 // contributing events that the group no longer has
-	goneLast  int64
-	goneID    schemas.EventID
-	firsts    []keptEvent
-	lasts     []keptEvent // a ring, oldest at lastsAt
-	lastsAt   int
-	frozen    []EvidenceEvent
-	frozenAll bool
+	gone     int64 // contributing events that the group no longer has
+	goneLast int64
+	goneID   schemas.EventID
+	firsts   []keptEvent
+	lasts    []keptEvent // a ring, oldest at lastsAt
+	lastsAt  int
 }
 
 func (ep *episode) active() bool { return ep.state == episodeOpen || ep.state == episodeClosed }
 
 // join returns the one episode that events from t0 to t1 belong to: a new one,
 // the one that they extend, or what becomes of several that they connect.
-func (g *group) join(w *Windows, t0, t1 int64, opener entry) *episode {
+func (g *group) join(w *Windows, t0, t1 int64, opener *entry) *episode {
 	var into *episode
 	slack := g.rule.slack
-	for _, ep := range g.episodes {
+	for _, ep := range g.episodes() {
 		if !ep.active() || ep.last+slack < t0 || ep.first-slack > t1 {
 			continue
 		}
@@ -93,29 +104,30 @@ func (g *group) join(w *Windows, t0, t1 int64, opener entry) *episode {
 
 // open begins an episode. One that was retracted and turns out right after all
 // comes back, so that its revisions go on.
-func (g *group) open(w *Windows, t0, t1 int64, opener entry) *episode {
-	ep := new(episode)
+func (g *group) open(w *Windows, t0, t1 int64, opener *entry) *episode {
+	more := g.extra()
+	ep := w.newEpisode()
 	for n := 0; ; n++ {
-		ep.id = episodeID(g.rule.c.ID, g.key, opener.id, n)
+		ep.id = w.episodeID(g, opener.id, n)
 		old := g.byID(ep.id)
 		if old == nil {
 			break
 		}
 		if !old.active() {
 			ep.revision = old.revision
-			old.release(w)
-			g.episodes = slices.DeleteFunc(g.episodes, func(x *episode) bool { return x == old })
+			more.episodes = slices.DeleteFunc(more.episodes, func(x *episode) bool { return x == old })
+			w.forgetEpisode(g, old)
 			break
 		}
 	}
 	for {
-		g.serial++
-		if g.serial != 0 && g.episode(g.serial) == nil {
+		more.serial++
+		if more.serial != 0 && g.episode(more.serial) == nil {
 			break
 		}
 	}
-	ep.serial, ep.first, ep.last, ep.satisfied = g.serial, t0, t1, t1
-	g.episodes = append(g.episodes, ep)
+	ep.serial, ep.first, ep.last, ep.satisfied = more.serial, t0, t1, t1
+	more.episodes = append(more.episodes, ep)
 	g.sortEpisodes()
 	if g.rule.suppress > 0 {
 		ep.suppressed = true // until suppress has looked at it
@@ -126,7 +138,7 @@ func (g *group) open(w *Windows, t0, t1 int64, opener entry) *episode {
 }
 
 func (g *group) byID(id DetectionID) *episode {
-	for _, ep := range g.episodes {
+	for _, ep := range g.episodes() {
 		if ep.id == id {
 			return ep
 		}
@@ -135,7 +147,10 @@ func (g *group) byID(id DetectionID) *episode {
 }
 
 func (g *group) sortEpisodes() {
-	slices.SortStableFunc(g.episodes, func(a, b *episode) int {
+	if len(g.episodes()) < 2 {
+		return
+	}
+	slices.SortStableFunc(g.more.episodes, func(a, b *episode) int {
 		if a.first != b.first {
 			if a.first < b.first {
 				return -1
@@ -148,9 +163,9 @@ func (g *group) sortEpisodes() {
 
 // merge makes from a part of into, which began earlier.
 func (g *group) merge(w *Windows, into, from *episode) {
-	for i := g.head; i < len(g.entries); i++ {
-		if g.entries[i].ep == from.serial {
-			g.entries[i].ep = into.serial
+	for i, n := 0, g.len(); i < n; i++ {
+		if g.at(i).ep == from.serial {
+			g.assign(i, into.serial)
 		}
 	}
 	into.count += from.count
@@ -232,28 +247,62 @@ func (ep *episode) forgetAt(w *Windows, r *windowRule) int64 {
 
 // forget drops the episodes that nothing can change any more.
 func (g *group) forget(w *Windows) {
-	g.episodes = slices.DeleteFunc(g.episodes, func(ep *episode) bool {
+	if g.more == nil {
+		return
+	}
+	more := g.more
+	more.episodes = slices.DeleteFunc(more.episodes, func(ep *episode) bool {
 		if ep.state == episodeOpen || w.mark <= ep.forgetAt(w, g.rule) {
 			return false
 		}
 		if g.rule.suppress > 0 && ep.active() && !ep.suppressed {
-			g.quietUntil = max(g.quietUntil, ep.last+g.rule.span+g.rule.suppress)
+			more.quietUntil = max(more.quietUntil, ep.last+g.rule.span+g.rule.suppress)
 		}
+		w.forgetEpisode(g, ep)
+		return true
+	})
+	if len(more.episodes) == 0 {
+		more.episodes = nil
+	}
+	// An event that the watermark lets pass yet begins no episode before that.
+	if more.quietUntil == math.MinInt64 || w.mark <= more.quietUntil+g.rule.retain {
+		return
+	}
+	for _, ep := range more.episodes {
+		if ep.first <= more.quietUntil {
+			return // it may be looked at again
+		}
+	}
+	more.quietUntil = math.MinInt64
+}
+
+// newEpisode returns an empty episode.
+func (w *Windows) newEpisode() *episode {
+	if n := len(w.spare); n > 0 {
+		ep := w.spare[n-1]
+		w.spare = w.spare[:n-1]
+		return ep
+	}
+	return new(episode)
+}
+
+// forgetEpisode gives back what an episode of g holds. What Drain has yet to say
+// of it stays until then.
+func (w *Windows) forgetEpisode(g *group, ep *episode) {
+	if ep.pending != 0 {
 		for i := range w.changed {
 			if w.changed[i].episode == ep {
 				w.changed[i].freeze(w)
 			}
 		}
-		ep.release(w)
-		return true
-	})
-	if g.quietUntil == math.MinInt64 || w.mark <= g.quietForgetAt(w) {
-		return
 	}
-	for _, ep := range g.episodes {
-		if ep.first <= g.quietUntil {
-			return // it may be looked at again
-		}
+	ep.release(w)
+	if ep.pending == 0 && len(w.spare) < maxSpare {
+		firsts, lasts := ep.firsts[:0], ep.lasts[:0]
+		*ep = episode{firsts: firsts, lasts: lasts}
+		w.spare = append(w.spare, ep)
 	}
-	g.quietUntil = math.MinInt64
 }
+
+// maxSpare bounds the episodes that are kept to be used again.
+const maxSpare = 1024

@@ -47,7 +47,7 @@ func (ep *episode) release(w *Windows) {
 	for _, k := range ep.lasts {
 		w.blobs.release(k.blob)
 	}
-	ep.firsts, ep.lasts, ep.lastsAt = nil, nil, 0
+	ep.firsts, ep.lasts, ep.lastsAt = ep.firsts[:0], ep.lasts[:0], 0
 }
 
 // adopt takes over what from kept of its gone events.
@@ -84,50 +84,58 @@ func (ep *episode) adopt(w *Windows, evidence int, from *episode) {
 func (ep *episode) kept() []keptEvent {
 	out := slices.Clone(ep.firsts)
 	for i := range ep.lasts {
-		out = append(out, ep.lasts[(ep.lastsAt+i)%len(ep.lasts)])
+		out = append(out, *ep.keptAt(len(ep.firsts) + i))
 	}
 	return out
 }
 
-// evidence returns the first and the last contributing events, up to the rule's
-// bound, and whether that is all of them.
-func (g *group) evidence(w *Windows, ep *episode) (out []EvidenceEvent, complete bool) {
+// keptAt returns the ith kept event in the order of time.
+func (ep *episode) keptAt(i int) *keptEvent {
+	if i < len(ep.firsts) {
+		return &ep.firsts[i]
+	}
+	return &ep.lasts[(ep.lastsAt+i-len(ep.firsts))%len(ep.lasts)]
+}
+
+// evidence appends the first and the last contributing events to out, up to the
+// rule's bound, and reports whether that is all of them.
+func (g *group) evidence(w *Windows, ep *episode, out []EvidenceEvent) (_ []EvidenceEvent, complete bool) {
 	limit := g.rule.evidence
-	add := func(list []EvidenceEvent, id schemas.EventID, time int64, step uint8, blob uint32) []EvidenceEvent {
-		if n := len(list); n > 0 && list[n-1].ID == id {
-			return list // another step of the same event
+	start := len(out)
+	add := func(from int, id schemas.EventID, time int64, step uint8, blob uint32) {
+		if n := len(out); n > from && out[n-1].ID == id {
+			return // another step of the same event
 		}
-		return append(list, EvidenceEvent{ID: id, Time: time, Step: int32(step), Blob: []byte(w.blobs.text[blob])})
+		out = append(out, EvidenceEvent{ID: id, Time: time, Step: int32(step), Blob: w.blobs.text(blob)})
 	}
 	heads := limit
 	if ep.count > int64(limit) {
 		heads = limit - limit/2
 	}
-	for _, k := range ep.firsts {
-		if len(out) < heads {
-			out = add(out, k.id, k.time, k.step, k.blob)
+	for i := range ep.firsts {
+		if k := &ep.firsts[i]; len(out)-start < heads {
+			add(start, k.id, k.time, k.step, k.blob)
 		}
 	}
-	i := g.head
-	for ; i < len(g.entries) && len(out) < heads; i++ {
-		if e := &g.entries[i]; e.ep == ep.serial {
-			out = add(out, e.id, e.time, e.step, e.blob)
+	i, n := 0, g.len()
+	for ; i < n && len(out)-start < heads; i++ {
+		if e := g.at(i); e.ep == ep.serial {
+			add(start, e.id, e.time, e.step, e.blob)
 		}
 	}
-	if int64(len(out)) == ep.count || ep.count <= int64(limit) {
-		return out, int64(len(out)) == ep.count
+	head := len(out)
+	if int64(head-start) == ep.count || ep.count <= int64(limit) {
+		return out, int64(head-start) == ep.count
 	}
-	var tail []EvidenceEvent
-	for j := len(g.entries) - 1; j >= i && len(tail) < limit/2; j-- {
-		if e := &g.entries[j]; e.ep == ep.serial {
-			tail = add(tail, e.id, e.time, e.step, e.blob)
+	for j := n - 1; j >= i && len(out)-head < limit/2; j-- {
+		if e := g.at(j); e.ep == ep.serial {
+			add(head, e.id, e.time, e.step, e.blob)
 		}
 	}
-	older := ep.kept()
-	for j := len(older) - 1; j >= heads && len(tail) < limit/2; j-- {
-		k := &older[j]
-		tail = add(tail, k.id, k.time, k.step, k.blob)
+	for j := len(ep.firsts) + len(ep.lasts) - 1; j >= heads && len(out)-head < limit/2; j-- {
+		k := ep.keptAt(j)
+		add(head, k.id, k.time, k.step, k.blob)
 	}
-	slices.Reverse(tail)
-	return append(out, tail...), false
+	slices.Reverse(out[head:])
+	return out, false
 }

@@ -48,15 +48,23 @@ type EvidenceEvent struct {
 
 // change is an episode that Drain has to report.
 type change struct {
-	group   *group
+	rule    *windowRule
+	group   *group // nil when it is gone, or has forgotten the episode
 	episode *episode
+	// What the group had to say, when it is nil.
+	key      []byte
+	evidence []EvidenceEvent
+	complete bool
 }
 
-// freeze takes the evidence out of a group that is about to go.
+// freeze takes out of a group what there is to say before it forgets that.
 func (c *change) freeze(w *Windows) {
-	if c.episode.frozen == nil {
-		c.episode.frozen, c.episode.frozenAll = c.group.evidence(w, c.episode)
+	if c.group == nil {
+		return
 	}
+	c.key = c.group.appendKey(nil)
+	c.evidence, c.complete = c.group.evidence(w, c.episode, nil)
+	c.group = nil
 }
 
 // report has a change reported by the next Drain; several changes of one kind
@@ -67,7 +75,7 @@ func (w *Windows) report(g *group, ep *episode, kind EpisodeKind) {
 		return
 	}
 	if ep.pending == 0 {
-		w.changed = append(w.changed, change{g, ep})
+		w.changed = append(w.changed, change{rule: g.rule, group: g, episode: ep})
 	}
 	ep.pending |= 1 << kind
 	ep.reportedAt = w.mark
@@ -83,31 +91,40 @@ func (w *Windows) report(g *group, ep *episode, kind EpisodeKind) {
 // they came up. The Episode and its memory are valid during the call only, and
 // fn must not call a method that changes w.
 func (w *Windows) Drain(fn func(*Episode)) {
+	w.redecide()
 	for i := 0; i < len(w.changed); i++ {
-		g, ep := w.changed[i].group, w.changed[i].episode
-		out := Episode{
-			Correlation: g.rule.index, ID: ep.id, Group: []byte(g.key),
+		c := &w.changed[i]
+		ep := c.episode
+		out := &w.drained
+		*out = Episode{
+			Correlation: c.rule.index, ID: ep.id, Group: out.Group[:0], Evidence: out.Evidence[:0],
 			Count: ep.count, First: ep.first, Last: ep.last, Satisfied: ep.satisfied, MergedInto: ep.mergedInto,
 		}
-		if ep.frozen != nil {
-			out.Evidence, out.Complete = ep.frozen, ep.frozenAll
+		if g := c.group; g != nil {
+			out.Group = g.appendKey(out.Group)
+			out.Evidence, out.Complete = g.evidence(w, ep, out.Evidence)
 		} else {
-			out.Evidence, out.Complete = g.evidence(w, ep)
+			out.Group = append(out.Group, c.key...)
+			out.Evidence, out.Complete = append(out.Evidence, c.evidence...), c.complete
 		}
 		kinds := ep.pending
 		if kinds&(1<<EpisodeUpdated) != 0 && kinds != 1<<EpisodeUpdated {
 			kinds &^= 1 << EpisodeUpdated // another kind says all that it does
 		}
-		ep.pending, ep.frozen, ep.changed = 0, nil, false
+		ep.pending, ep.changed = 0, false
 		for kind := EpisodeOpened; kind <= EpisodeRetracted; kind++ {
 			if kinds&(1<<kind) == 0 {
 				continue
 			}
 			ep.revision++
 			out.Kind, out.Revision = kind, ep.revision
-			fn(&out)
+			fn(out)
 		}
 	}
+	if len(w.changed) == 0 {
+		return
+	}
+	clear(w.drained.Evidence[:cap(w.drained.Evidence)]) // it must not keep blobs alive
 	clear(w.changed)
 	w.changed = w.changed[:0]
 }

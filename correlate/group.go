@@ -1,127 +1,151 @@
 package correlate
 
 import (
-	"bytes"
 	"math"
-	"slices"
-	"sort"
 	"unsafe"
 
 	"github.com/tocsin-io/tocsin/rules"
-	"github.com/tocsin-io/tocsin/schemas"
 )
 
-// entry is one event of a group, or of one step of it in temporal correlations.
-type entry struct {
-	id   schemas.EventID
-	time int64
-	blob uint32 // evidence
-	ep   uint16 // number of the episode that it contributes to; 0 for none
-	step uint8
-	// Only for deferred correlations: begins says that the window that begins
-	// here satisfies the condition, covered that one which began with an event
-	// that is gone by now did.
-	begins  bool
-	covered bool
+// group is the live events of one group, and its episodes. What every event
+// looks at comes first.
+type group struct {
+	rule   *windowRule // nil while the group is unused
+	oldest int64       // time of the first entry, if there is one
+	entryList
+	hash   uint32 // of rule and key
+	index  uint32 // in groupSlab
+	wakeAt int64  // the watermark at which it must be looked at
+	used   uint64 // tick of the last use; later ones are greater
+	keyLen uint8  // of a key that is in short
+	short  [shortKey]byte
+	more   *groupMore // nil while a group has nothing of it
 }
 
-const (
-	entrySize     = int64(unsafe.Sizeof(entry{}))
-	groupOverhead = int64(unsafe.Sizeof(group{})) + 64
-)
+// shortKey is how long a key may be that is kept in the group itself: a device
+// ID, an address.
+const shortKey = 31
 
-// group is the live events of one group, in the order of time, and its episodes.
-type group struct {
-	rule    *windowRule
-	key     string
-	entries []entry // from head on
-	values  []uint64
-	head    int
-	// tail is the index of the first entry that is within the timespan of the
-	// last one, and live the measure from there to the end: all that an event in
-	// order needs.
-	tail int
-	live *measure
+// groupMore is what not every group has.
+type groupMore struct {
+	key string // one that is too long for group.short
 	// episodes in the order of their first events.
 	episodes []*episode
 	serial   uint16 // last episode number given out
 	// decided is the watermark up to which deferred windows have been decided.
 	decided int64
+	// coveredUntil is the end of the last satisfied window that began with an event
+	// that is gone by now.
+	coveredUntil int64
+	// undecided: late events have changed windows that were decided already.
+	undecided bool
 	// quietUntil: episodes that begin until then are suppressed, by a reported one
 	// that is forgotten by now.
 	quietUntil int64
-
-	wakeAt     int64
-	heapIndex  int
-	prev, next *group
+	index      *windowIndex
 }
 
-func (g *group) len() int { return len(g.entries) - g.head }
+const (
+	entrySize     = int64(unsafe.Sizeof(entry{}))
+	groupOverhead = int64(unsafe.Sizeof(group{}) + unsafe.Sizeof(wakeItem{}) + 2*8) // and its slots in the table
+)
 
-func (g *group) release(w *Windows, i int) {
-	w.blobs.release(g.entries[i].blob)
+// setKey gives an unused group its key.
+func (g *group) setKey(key []byte) {
+	if len(key) <= shortKey {
+		g.keyLen = uint8(copy(g.short[:], key))
+		return
+	}
+	g.extra().key = string(key)
+}
+
+// hasKey reports whether the group has this key. An empty one is short.
+func (g *group) hasKey(key []byte) bool {
+	if len(key) <= shortKey {
+		return (g.more == nil || g.more.key == "") && string(g.short[:g.keyLen]) == string(key)
+	}
+	return g.more != nil && g.more.key == string(key)
+}
+
+// appendKey appends the tuple of the group-by values.
+func (g *group) appendKey(dst []byte) []byte {
+	if g.more != nil && g.more.key != "" {
+		return append(dst, g.more.key...)
+	}
+	return append(dst, g.short[:g.keyLen]...)
+}
+
+// values returns the group-by values.
+func (g *group) values() (out []string) {
+	values, _ := DecodeTuple(g.appendKey(nil)) // the windows hold no group that is not a tuple
+	for _, v := range values {
+		out = append(out, string(v))
+	}
+	return out
+}
+
+func (g *group) extra() *groupMore {
+	if g.more == nil {
+		g.more = &groupMore{quietUntil: math.MinInt64, decided: math.MinInt64, coveredUntil: math.MinInt64}
+	}
+	return g.more
+}
+
+func (g *group) episodes() []*episode {
+	if g.more == nil {
+		return nil
+	}
+	return g.more.episodes
+}
+
+// covered reports whether e lies in a satisfied window that began with an event
+// that is gone by now.
+func (g *group) covered(e *entry) bool { return g.more != nil && e.time <= g.more.coveredUntil }
+
+func (g *group) quietUntil() int64 {
+	if g.more == nil {
+		return math.MinInt64
+	}
+	return g.more.quietUntil
+}
+
+func (g *group) release(w *Windows, e *entry) {
+	w.blobs.release(e.blob)
 	if g.rule.c.Type == rules.ValueCount {
-		w.blobs.release(uint32(g.values[i]))
+		w.blobs.release(uint32(e.value))
 	}
-}
-
-// compare orders entries by time; ties are by ID and step, so that the order is
-// that of the set and not of arrival.
-func (e *entry) compare(o *entry) int {
-	if e.time != o.time {
-		if e.time < o.time {
-			return -1
-		}
-		return 1
-	}
-	if c := bytes.Compare(e.id[:], o.id[:]); c != 0 {
-		return c
-	}
-	return int(e.step) - int(o.step)
 }
 
 // position returns where e belongs, and whether the group has it already. For
 // anything but temporal correlations an event is one entry, whatever step it
 // came by.
 func (g *group) position(e *entry) (at int, known bool) {
-	n := len(g.entries)
-	if n == g.head || g.entries[n-1].time < e.time {
+	n := g.len()
+	if n == 0 || g.at(n-1).time < e.time {
 		return n, false
 	}
-	live := g.entries[g.head:]
-	at = g.head + sort.Search(len(live), func(i int) bool { return live[i].compare(e) >= 0 })
+	at = g.search(e)
 	same := func(i int) bool {
-		return i >= g.head && i < n && g.entries[i].time == e.time && g.entries[i].id == e.id
+		return i >= 0 && i < n && g.at(i).time == e.time && g.at(i).id == e.id
 	}
 	if g.rule.c.Type == rules.Temporal || g.rule.c.Type == rules.TemporalOrdered {
-		return at, same(at) && g.entries[at].step == e.step
+		return at, same(at) && g.at(at).step == e.step
 	}
 	return at, same(at) || same(at-1)
 }
 
-func (g *group) insert(at int, e entry, value uint64) {
-	g.entries = slices.Insert(g.entries, at, e)
-	if g.rule.valued {
-		g.values = slices.Insert(g.values, at, value)
+func (g *group) insert(w *Windows, at int, e *entry) {
+	before := g.capacity()
+	g.entryList.insert(at, e)
+	w.entryMemory += g.capacity() - before
+	if at == 0 {
+		g.oldest = e.time
 	}
-	if at < g.tail {
-		g.tail++
-	}
+	w.stats.Events++
 }
 
-// value returns the value of entry i, 0 where entries have none.
-func (g *group) value(i int) uint64 {
-	if !g.rule.valued {
-		return 0
-	}
-	return g.values[i]
-}
-
-// first returns the index of the first entry at t or later.
-func (g *group) first(t int64) int {
-	live := g.entries[g.head:]
-	return g.head + sort.Search(len(live), func(i int) bool { return live[i].time >= t })
-}
+// first returns the rank of the first entry at t or later.
+func (g *group) first(t int64) int { return g.search(&entry{time: t}) }
 
 // expire drops the entries that no window can need any more. now is the time of
 // the event at hand.
@@ -133,46 +157,54 @@ func (g *group) expire(w *Windows, now int64) {
 	if w.hooks.evictByArrival {
 		limit = now - g.rule.span
 	}
-	for g.head < len(g.entries) && g.entries[g.head].time < limit {
-		g.expireOne(w)
+	n := g.len()
+	if n == 0 || g.oldest >= limit {
+		return
 	}
-	if g.head > 32 && g.head > len(g.entries)/2 {
-		n := copy(g.entries, g.entries[g.head:])
-		g.entries = g.entries[:n]
-		if g.rule.valued {
-			copy(g.values, g.values[g.head:])
-			g.values = g.values[:n]
+	gone := 0
+	for gone < n && g.at(gone).time < limit {
+		g.expireOne(w, gone)
+		gone++
+	}
+	before := g.capacity()
+	g.removeFirst(gone)
+	w.entryMemory += g.capacity() - before
+	w.stats.Events -= gone
+	if gone < n {
+		g.oldest = g.at(0).time
+	}
+	if g.more != nil && g.more.index != nil {
+		if g.many == nil {
+			g.more.index = nil
+		} else {
+			g.more.index.profile.expire(g.oldest)
 		}
-		g.tail -= g.head
-		g.head = 0
 	}
 }
 
-func (g *group) expireOne(w *Windows) {
-	e := &g.entries[g.head]
-	if g.rule.deferred && e.begins {
-		end := e.time + g.rule.span
-		for i := g.head + 1; i < len(g.entries) && g.entries[i].time <= end; i++ {
-			g.entries[i].covered = true
-		}
+// expireOne does what must be done before entry i, the first that is left, goes.
+func (g *group) expireOne(w *Windows, i int) {
+	e := g.at(i)
+	if e.begins {
+		// An event that comes later and lies in that window is too late, and what is
+		// left lies behind its beginning.
+		more := g.extra()
+		more.coveredUntil = max(more.coveredUntil, e.time+g.rule.span)
 	}
 	if e.ep != 0 {
 		if ep := g.episode(e.ep); ep != nil {
 			ep.keep(w, g.rule.evidence, e)
 		}
 	}
-	if g.live != nil && g.head >= g.tail {
-		g.live.remove(e, g.value(g.head))
+	if g.more != nil && g.more.index != nil {
+		g.more.index.expire(e)
 	}
-	g.release(w, g.head)
-	g.head++
-	g.tail = max(g.tail, g.head)
-	w.stats.Events--
+	g.release(w, e)
 }
 
 // episode returns the episode with this number.
 func (g *group) episode(serial uint16) *episode {
-	for _, ep := range g.episodes {
+	for _, ep := range g.episodes() {
 		if ep.serial == serial {
 			return ep
 		}
@@ -183,20 +215,22 @@ func (g *group) episode(serial uint16) *episode {
 // nextWake returns the watermark beyond which there is something to do.
 func (g *group) nextWake(w *Windows) int64 {
 	at := int64(math.MaxInt64)
-	if g.len() > 0 {
+	n := g.len()
+	if n > 0 {
 		// Not the first entry: a busy group expires its entries as it goes.
-		at = g.entries[len(g.entries)-1].time + g.rule.retain
+		at = g.at(n-1).time + g.rule.retain
 		if g.rule.deferred {
-			if i := g.firstUndecided(); i < len(g.entries) {
-				at = min(at, g.entries[i].time+g.rule.span)
+			if i := g.firstUndecided(); i < n {
+				at = min(at, g.at(i).time+g.rule.span)
 			}
 		}
 	}
-	for _, ep := range g.episodes {
+	episodes := g.episodes()
+	for _, ep := range episodes {
 		at = min(at, ep.nextWake(w, g.rule))
 	}
-	if g.quietUntil != math.MinInt64 && g.len() == 0 && len(g.episodes) == 0 {
-		at = min(at, g.quietForgetAt(w))
+	if quiet := g.quietUntil(); quiet != math.MinInt64 && n == 0 && len(episodes) == 0 {
+		at = min(at, quiet+g.rule.retain)
 	}
 	return at
 }
@@ -206,7 +240,7 @@ func (g *group) settle(w *Windows) {
 	if g.rule.deferred {
 		g.decide(w)
 	}
-	for _, ep := range g.episodes {
+	for _, ep := range g.episodes() {
 		ep.settle(w, g)
 	}
 	g.expire(w, w.mark)
@@ -215,34 +249,5 @@ func (g *group) settle(w *Windows) {
 
 // dead reports whether nothing of the group can matter any more.
 func (g *group) dead() bool {
-	return g.len() == 0 && len(g.episodes) == 0 && g.quietUntil == math.MinInt64
-}
-
-// groupList is the groups in the order of use.
-type groupList struct{ root group }
-
-func (l *groupList) init() { l.root.next, l.root.prev = &l.root, &l.root }
-
-func (l *groupList) add(g *group) {
-	g.prev, g.next = l.root.prev, &l.root
-	g.prev.next, g.next.prev = g, g
-}
-
-func (l *groupList) remove(g *group) {
-	g.prev.next, g.next.prev = g.next, g.prev
-	g.prev, g.next = nil, nil
-}
-
-func (l *groupList) touch(g *group) {
-	if l.root.prev != g {
-		l.remove(g)
-		l.add(g)
-	}
-}
-
-func (l *groupList) oldest() *group {
-	if l.root.next == &l.root {
-		return nil
-	}
-	return l.root.next
+	return g.len() == 0 && len(g.episodes()) == 0 && g.quietUntil() == math.MinInt64
 }

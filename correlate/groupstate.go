@@ -55,9 +55,11 @@ func (w *Windows) groupStates(correlation int) []GroupState {
 		return nil
 	}
 	var out []GroupState
-	for _, g := range r.groups {
-		out = append(out, g.state(w))
-	}
+	w.groups.each(func(g *group) {
+		if g.rule == r {
+			out = append(out, g.state(w))
+		}
+	})
 	slices.SortFunc(out, func(a, b GroupState) int {
 		return cmp.Or(-cmp.Compare(a.Events, b.Events), slices.Compare(a.Group, b.Group))
 	})
@@ -65,12 +67,8 @@ func (w *Windows) groupStates(correlation int) []GroupState {
 }
 
 func (g *group) state(w *Windows) GroupState {
-	s := GroupState{Events: g.len()}
-	values, _ := DecodeTuple([]byte(g.key)) // the windows hold no group that is not a tuple
-	for _, v := range values {
-		s.Group = append(s.Group, string(v))
-	}
-	for _, ep := range g.episodes {
+	s := GroupState{Group: g.values(), Events: g.len()}
+	for _, ep := range g.episodes() {
 		s.Episodes = append(s.Episodes, EpisodeState{
 			ID: ep.id, Count: ep.count, First: ep.first, Last: ep.last,
 			State: episodeStateNames[ep.state], Suppressed: ep.suppressed,
@@ -79,14 +77,14 @@ func (g *group) state(w *Windows) GroupState {
 	if g.len() == 0 {
 		return s
 	}
-	s.First, s.Last = g.entries[g.head].time, g.entries[len(g.entries)-1].time
+	s.First, s.Last = g.at(0).time, g.at(g.len()-1).time
 	chains := g.chainMembers()
 	found := false
-	g.eachWindow(g.head, s.Last+1, func(i, j int, holds bool) {
+	g.eachWindow(0, s.Last+1, func(i, j int, holds bool) {
 		m := g.rule.scratch
 		win := WindowState{
-			First: g.entries[i].time, Last: g.entries[j-1].time, End: g.entries[i].time + g.rule.span,
-			Events: m.n, Value: m.value(g, i, j), Holds: holds,
+			First: g.at(i).time, Last: g.at(j - 1).time, End: g.at(i).time + g.rule.span,
+			Events: m.n, Value: m.value(), Holds: holds,
 		}
 		win.Decided = !g.rule.deferred || w.mark > win.End
 		for _, n := range m.steps {
@@ -94,7 +92,10 @@ func (g *group) state(w *Windows) GroupState {
 		}
 		if g.rule.c.Type == rules.TemporalOrdered {
 			// That all steps are there is not enough: they must be in order.
-			win.Holds = holds && slices.ContainsFunc(g.entries[i:j], func(e entry) bool { return chains[e.ep] })
+			win.Holds = false
+			for k := i; holds && k < j && !win.Holds; k++ {
+				win.Holds = chains[g.at(k).ep]
+			}
 		}
 		if !found || g.closer(&win, &s.Closest) {
 			s.Closest, found = win, true
@@ -107,7 +108,7 @@ func (g *group) state(w *Windows) GroupState {
 // is part of a chain carries one.
 func (g *group) chainMembers() map[uint16]bool {
 	out := map[uint16]bool{}
-	for _, ep := range g.episodes {
+	for _, ep := range g.episodes() {
 		if ep.active() {
 			out[ep.serial] = true
 		}

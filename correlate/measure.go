@@ -14,16 +14,16 @@ type measure struct {
 	n        int
 	sum      float64
 	low      float64          // what rounding lost of sum (Neumaier)
-	distinct map[uint32]int32 // value_count: entries by value
+	distinct map[uint64]int32 // value_count: entries by value
 	steps    []int32          // temporal: entries by step
-	numbers  []float64        // percentiles: scratch
+	numbers  []float64        // percentiles: in their order
 }
 
 func (r *windowRule) newMeasure() *measure {
 	m := &measure{rule: r}
 	switch r.c.Type {
 	case rules.ValueCount:
-		m.distinct = make(map[uint32]int32)
+		m.distinct = make(map[uint64]int32)
 	case rules.Temporal, rules.TemporalOrdered:
 		m.steps = make([]int32, len(r.c.Steps))
 	}
@@ -31,35 +31,42 @@ func (r *windowRule) newMeasure() *measure {
 }
 
 func (m *measure) reset() {
-	m.n, m.sum, m.low = 0, 0, 0
+	m.n, m.sum, m.low, m.numbers = 0, 0, 0, m.numbers[:0]
 	clear(m.distinct)
 	clear(m.steps)
 }
 
-func (m *measure) add(e *entry, value uint64) {
+func (m *measure) add(e *entry) {
 	m.n++
 	switch m.rule.c.Type {
 	case rules.ValueCount:
-		m.distinct[uint32(value)]++
+		m.distinct[e.value]++
 	case rules.ValueSum, rules.ValueAvg:
-		m.accumulate(math.Float64frombits(value))
+		m.accumulate(math.Float64frombits(e.value))
+	case rules.ValuePercentile, rules.ValueMedian:
+		x := math.Float64frombits(e.value)
+		i, _ := slices.BinarySearch(m.numbers, x)
+		m.numbers = slices.Insert(m.numbers, i, x)
 	case rules.Temporal, rules.TemporalOrdered:
 		m.steps[e.step]++
 	}
 }
 
-func (m *measure) remove(e *entry, value uint64) {
+func (m *measure) remove(e *entry) {
 	m.n--
 	switch m.rule.c.Type {
 	case rules.ValueCount:
-		if m.distinct[uint32(value)]--; m.distinct[uint32(value)] == 0 {
-			delete(m.distinct, uint32(value))
+		if m.distinct[e.value]--; m.distinct[e.value] == 0 {
+			delete(m.distinct, e.value)
 		}
 	case rules.ValueSum, rules.ValueAvg:
-		m.accumulate(-math.Float64frombits(value))
+		m.accumulate(-math.Float64frombits(e.value))
 		if m.n == 0 {
 			m.sum, m.low = 0, 0
 		}
+	case rules.ValuePercentile, rules.ValueMedian:
+		i, _ := slices.BinarySearch(m.numbers, math.Float64frombits(e.value))
+		m.numbers = slices.Delete(m.numbers, i, i+1)
 	case rules.Temporal, rules.TemporalOrdered:
 		m.steps[e.step]--
 	}
@@ -79,9 +86,9 @@ func (m *measure) accumulate(x float64) {
 
 func (m *measure) present(step int) bool { return m.steps[step] > 0 }
 
-// holds reports whether the condition is true of the window, whose entries are
-// g.entries[i:j]. For temporal_ordered it is only necessary that it is.
-func (m *measure) holds(g *group, i, j int) bool {
+// holds reports whether the condition is true of the window. For temporal_ordered
+// it is only necessary that it is.
+func (m *measure) holds() bool {
 	c := m.rule.c
 	switch c.Type {
 	case rules.Temporal:
@@ -92,18 +99,12 @@ func (m *measure) holds(g *group, i, j int) bool {
 	case rules.TemporalOrdered:
 		return m.allSteps()
 	}
-	v := m.value(g, i, j)
-	for _, b := range c.Condition.Bounds {
-		if !b.Holds(v) {
-			return false
-		}
-	}
-	return true
+	return c.Condition.Holds(m.value())
 }
 
-// value returns what the condition compares, for the window g.entries[i:j].
-// Temporal correlations compare nothing.
-func (m *measure) value(g *group, i, j int) float64 {
+// value returns what the condition compares. Temporal correlations compare
+// nothing.
+func (m *measure) value() float64 {
 	switch m.rule.c.Type {
 	case rules.EventCount:
 		return float64(m.n)
@@ -114,7 +115,7 @@ func (m *measure) value(g *group, i, j int) float64 {
 	case rules.ValueAvg:
 		return (m.sum + m.low) / float64(m.n)
 	case rules.ValuePercentile, rules.ValueMedian:
-		return m.percentile(g, i, j)
+		return m.percentile()
 	}
 	return 0
 }
@@ -128,13 +129,8 @@ func (m *measure) allSteps() bool {
 	return true
 }
 
-// percentile returns the nearest-rank percentile of g.entries[i:j].
-func (m *measure) percentile(g *group, i, j int) float64 {
-	m.numbers = m.numbers[:0]
-	for _, v := range g.values[i:j] {
-		m.numbers = append(m.numbers, math.Float64frombits(v))
-	}
-	slices.Sort(m.numbers)
+// percentile returns the nearest-rank percentile.
+func (m *measure) percentile() float64 {
 	p := m.rule.c.Condition.Percentile
 	if m.rule.c.Type == rules.ValueMedian || p == 0 {
 		p = 50

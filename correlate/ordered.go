@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -33,46 +34,43 @@ const (
 
 // coverChains looks for chains through the new entry.
 func (g *group) coverChains(w *Windows, at int) {
-	if at == len(g.entries)-1 {
-		if g.live == nil {
-			g.live = g.rule.newMeasure()
-			g.tail = at
-		}
-		g.live.add(&g.entries[at], 0)
-		for g.entries[g.tail].time < g.entries[at].time-g.rule.span {
-			g.live.remove(&g.entries[g.tail], 0)
-			g.tail++
-		}
-		if !g.live.allSteps() {
-			return
-		}
-	} else if g.live != nil && at >= g.tail {
-		g.live.add(&g.entries[at], 0)
+	if g.len() < g.rule.least {
+		return
 	}
 	// A chain has one entry of each step. With all other entries of its step left
 	// out, what remains is chains through the new entry.
 	f := &g.rule.chains
-	t, span := g.entries[at].time, g.rule.span
+	e := *g.at(at)
 	f.through, f.index = f.through[:0], f.index[:0]
-	for i := g.first(t - span); i < len(g.entries) && g.entries[i].time <= t+span; i++ {
-		if i == at || g.entries[i].step != g.entries[at].step {
-			f.through = append(f.through, g.entries[i])
+	seen := uint64(0)
+	for i, n := g.first(e.time-g.rule.span), g.len(); i < n; i++ {
+		o := g.at(i)
+		if o.time > e.time+g.rule.span {
+			break
+		}
+		if i == at || o.step != e.step {
+			f.through = append(f.through, *o)
 			f.index = append(f.index, i)
+			seen |= 1 << (o.step & 63)
 		}
 	}
-	marked := f.find(f.through, len(g.rule.c.Steps), span)
+	steps := len(g.rule.c.Steps)
+	if bits.OnesCount64(seen) < min(steps, 64) {
+		return
+	}
+	marked := f.find(f.through, steps, g.rule.span)
 	if len(marked) == 0 {
 		return
 	}
-	from, to := f.index[marked[0]], f.index[marked[len(marked)-1]]
-	ep := g.join(w, g.entries[from].time, g.entries[to].time, g.entries[at])
+	from, to := g.at(f.index[marked[0]]).time, g.at(f.index[marked[len(marked)-1]]).time
+	ep := g.join(w, from, to, &e)
 	for _, i := range marked {
-		if e := &g.entries[f.index[i]]; e.ep == 0 {
-			ep.count += g.counts(f.index[i])
-			e.ep = ep.serial
+		if i := f.index[i]; g.at(i).ep == 0 {
+			ep.count += g.counts(i)
+			g.assign(i, ep.serial)
 		}
 	}
-	ep.grow(w, g, g.entries[from].time, g.entries[to].time)
+	ep.grow(w, g, from, to)
 }
 
 // find returns the indexes of the entries that are part of a chain, ascending.

@@ -180,12 +180,3 @@ func (r *Replay) episode(ep *Episode) {
 		r.found(f.finding(r.opts.Version))
 	}
 }
-
-// nextWake returns the watermark beyond which there is something to decide,
-// close or forget; false if nothing is held at all.
-func (w *Windows) nextWake() (int64, bool) {
-	if len(w.wake) == 0 {
-		return 0, false
-	}
-	return max(w.wake[0].wakeAt, w.mark), true
-}

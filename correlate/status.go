@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -160,39 +161,42 @@ func (c *Correlator) Joined() bool { return c.joined.Load() }
 func (l *levels) ruleStatus() []RuleStatus {
 	out := []RuleStatus{}
 	for _, w := range l.windows {
-		for _, r := range w.rules {
-			if r != nil && len(r.groups) > 0 {
-				out = append(out, r.status())
-			}
-		}
+		out = append(out, w.ruleStatus()...)
 	}
 	slices.SortStableFunc(out, func(a, b RuleStatus) int { return b.Groups - a.Groups })
 	return out
 }
 
-func (r *windowRule) status() RuleStatus {
-	s := RuleStatus{ID: r.c.ID, Name: r.c.Name, Groups: len(r.groups)}
-	if s.Name == "" {
-		s.Name = r.c.Title
-	}
-	var largest *group
-	for _, g := range r.groups {
-		n := g.len()
+// ruleStatus describes the correlations that hold groups here, in the order of
+// their indexes.
+func (w *Windows) ruleStatus() []RuleStatus {
+	all := make([]RuleStatus, len(w.rules))
+	largest := make([]*group, len(w.rules))
+	w.groups.each(func(g *group) {
+		s, n := &all[g.rule.index], g.len()
+		s.Groups++
 		s.Events += n
-		if n > 0 {
-			if first := g.entries[g.head].time; s.Oldest == 0 || first < s.Oldest {
-				s.Oldest = first
-			}
+		if n > 0 && (s.Oldest == 0 || g.oldest < s.Oldest) {
+			s.Oldest = g.oldest
 		}
-		// Of equal ones the first by key, whatever the order of the map.
-		if largest == nil || n > largest.len() || n == largest.len() && g.key < largest.key {
-			largest = g
+		// Of equal ones the first by key.
+		most := largest[g.rule.index]
+		if most == nil || n > most.len() || n == most.len() && bytes.Compare(g.appendKey(nil), most.appendKey(nil)) < 0 {
+			largest[g.rule.index] = g
 		}
+	})
+	out := all[:0]
+	for i, s := range all {
+		g := largest[i]
+		if g == nil {
+			continue
+		}
+		s.ID, s.Name, s.LargestEvents = g.rule.c.ID, g.rule.c.Name, g.len()
+		if s.Name == "" {
+			s.Name = g.rule.c.Title
+		}
+		s.Largest = g.values()
+		out = append(out, s)
 	}
-	s.LargestEvents = largest.len()
-	values, _ := DecodeTuple([]byte(largest.key)) // the windows hold no group that is not a tuple
-	for _, v := range values {
-		s.Largest = append(s.Largest, string(v))
-	}
-	return s
+	return out
 }

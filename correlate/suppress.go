@@ -1,12 +1,6 @@
 package correlate
 
-import (
-	"math"
-)
-
-// quietForgetAt is the watermark beyond which no episode can begin that
-// quietUntil suppresses.
-func (g *group) quietForgetAt(w *Windows) int64 { return g.quietUntil + g.rule.retain }
+import "math"
 
 // resuppress decides anew which episodes are suppressed: those that begin too
 // soon after the end of one that is not. It is a function of the episodes, not
@@ -15,8 +9,8 @@ func (g *group) resuppress(w *Windows) {
 	if g.rule.suppress == 0 {
 		return
 	}
-	quiet := g.quietUntil
-	for _, ep := range g.episodes {
+	quiet := g.quietUntil()
+	for _, ep := range g.episodes() {
 		if !ep.active() {
 			continue
 		}

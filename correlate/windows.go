@@ -1,7 +1,7 @@
 package correlate
 
 import (
-	"container/heap"
+	"hash/maphash"
 	"math"
 	"time"
 
@@ -72,12 +72,24 @@ type Windows struct {
 	mark  int64         // watermark
 	blobs *blobs
 	stats Stats
-	idle  groupList // least recently used first
-	wake  wakeQueue
+	// entryMemory is how many entries there is memory for.
+	entryMemory int
+	groups      groupSlab
+	byKey       hashTable
+	seed        maphash.Seed
+	tick        uint64 // of the last use of a group
+	idle        idleGroups
+	wake        wakeQueue
+	undecided   []*group // that late events have changed
 	// changed are the episodes to be reported by the next Drain.
 	changed []change
-	hooks   testHooks
-	encoded []byte // scratch memory of AppendSnapshot
+	drained Episode    // what it is handed
+	spare   []*episode // to be used again
+	scratch []byte
+	// lastEvidence is that of the last event.
+	lastEvidence uint32
+	hooks        testHooks
+	encoded      []byte // scratch memory of AppendSnapshot
 }
 
 // testHooks break the engine on purpose, to prove that the tests notice.
@@ -99,10 +111,8 @@ type windowRule struct {
 	deferred bool
 	// begins tells the steps whose events windows begin with; nil for all.
 	begins  []bool
-	valued  bool  // entries have values
 	least   int   // a window with fewer entries satisfies nothing
 	slack   int64 // satisfied windows no further apart are one episode
-	groups  map[string]*group
 	scratch *measure
 	chains  chainFinder
 }
@@ -112,9 +122,8 @@ type windowRule struct {
 func NewWindows(set *rules.Set, here func(*rules.Correlation) bool, opts WindowOptions) *Windows {
 	w := &Windows{
 		set: set, opts: opts.withDefaults(), mark: watermark.None,
-		rules: make([]*windowRule, len(set.Correlations)), blobs: newBlobs(),
+		rules: make([]*windowRule, len(set.Correlations)), blobs: newBlobs(), seed: maphash.MakeSeed(),
 	}
-	w.idle.init()
 	for i, c := range set.Correlations {
 		if here(c) {
 			w.rules[i] = w.newRule(c, int32(i))
@@ -129,7 +138,6 @@ func (w *Windows) newRule(c *rules.Correlation, index int32) *windowRule {
 		span:     c.Timespan.Milliseconds(),
 		suppress: c.Suppress.Milliseconds(),
 		evidence: c.Evidence,
-		groups:   make(map[string]*group),
 	}
 	if c.Realert != rules.RealertEach {
 		r.slack = r.span
@@ -139,12 +147,10 @@ func (w *Windows) newRule(c *rules.Correlation, index int32) *windowRule {
 		r.evidence = 20
 	}
 	switch c.Type {
-	case rules.EventCount:
+	case rules.EventCount, rules.ValueCount, rules.ValueSum:
 		r.deferred = !growing(c.Condition)
-	case rules.ValueCount, rules.ValueSum:
-		r.deferred, r.valued = !growing(c.Condition), true
 	case rules.ValueAvg, rules.ValuePercentile, rules.ValueMedian:
-		r.deferred, r.valued = true, true
+		r.deferred = true
 	case rules.Temporal:
 		if c.Expr != nil {
 			begins := make([]bool, len(c.Steps))
@@ -221,36 +227,35 @@ func (w *Windows) Add(m *Match) {
 		w.stats.Late++
 		return
 	}
-	var value uint64
-	if r.valued && r.c.Type != rules.ValueCount {
+	e := entry{id: m.ID, time: m.Time, step: uint8(m.Step)}
+	switch r.c.Type {
+	case rules.ValueCount:
+		if len(m.Value) == 0 {
+			w.stats.Unusable++
+			return
+		}
+	case rules.ValueSum, rules.ValueAvg, rules.ValuePercentile, rules.ValueMedian:
 		if !m.HasNumber || math.IsNaN(m.Number) || math.IsInf(m.Number, 0) || r.c.Type == rules.ValueSum && m.Number < 0 {
 			w.stats.Unusable++
 			return
 		}
-		value = math.Float64bits(m.Number)
+		e.value = math.Float64bits(m.Number)
 	}
-	if r.c.Type == rules.ValueCount && len(m.Value) == 0 {
-		w.stats.Unusable++
-		return
-	}
-	g := r.groups[string(m.Group)]
-	if g == nil {
-		g = w.newGroup(r, m.Group)
-	}
-	w.idle.touch(g)
+	g := w.group(r, m.Group)
+	w.tick++
+	g.used = w.tick
 	g.expire(w, m.Time)
-	e := entry{id: m.ID, time: m.Time, step: uint8(m.Step)}
 	at, known := g.position(&e)
 	if known && !w.hooks.skipDedup {
 		w.stats.Repeated++
 		return
 	}
 	if r.c.Type == rules.ValueCount {
-		value = uint64(w.blobs.intern(m.Value))
+		e.value = uint64(w.blobs.intern(m.Value, noBlob))
 	}
-	e.blob = w.blobs.intern(m.Evidence)
-	g.insert(at, e, value)
-	w.stats.Events++
+	e.blob = w.blobs.intern(m.Evidence, w.lastEvidence)
+	w.lastEvidence = e.blob
+	g.insert(w, at, &e)
 
 	switch {
 	case r.deferred:
@@ -260,8 +265,29 @@ func (w *Windows) Add(m *Match) {
 	default:
 		g.coverWindows(w, at)
 	}
-	w.schedule(g)
+	// A group without episodes has nothing to do before its events are old.
+	if r.deferred || g.wakeAt == neverWake || g.more != nil {
+		w.schedule(g)
+	}
 	w.bound()
+}
+
+// group returns the group of a rule with this key, a new one if there is none.
+func (w *Windows) group(r *windowRule, key []byte) *group {
+	hash := uint32(maphash.Bytes(w.seed, key)) ^ uint32(r.index)*0x9e3779b1
+	index, ok := w.byKey.find(hash, func(index uint32) bool {
+		g := w.groups.at(index)
+		return g.rule == r && g.hasKey(key)
+	})
+	if ok {
+		return w.groups.at(index)
+	}
+	g := w.groups.take()
+	g.rule, g.hash, g.wakeAt = r, hash, neverWake
+	g.setKey(key)
+	w.byKey.add(hash, g.index)
+	w.stats.Groups++
+	return g
 }
 
 // Advance moves the watermark. Windows that have ended are decided, episodes
@@ -272,9 +298,11 @@ func (w *Windows) Advance(mark int64) {
 	if mark == watermark.None || mark < w.mark {
 		return
 	}
+	w.redecide()
 	w.mark = mark
-	for len(w.wake) > 0 && w.wake[0].wakeAt < mark {
-		g := w.wake[0]
+	for g := w.nextWaking(); g != nil && g.wakeAt < mark; g = w.nextWaking() {
+		w.wake.pop()
+		g.wakeAt = neverWake
 		g.settle(w)
 		if g.dead() {
 			w.drop(g)
@@ -287,98 +315,21 @@ func (w *Windows) Advance(mark int64) {
 // Stats returns what is held at the moment, and the counts since the start.
 func (w *Windows) Stats() Stats {
 	s := w.stats
-	s.Bytes = w.blobs.bytes + int64(s.Groups)*groupOverhead + int64(s.Events)*entrySize
+	s.Bytes = w.blobs.bytes + int64(s.Groups)*groupOverhead + int64(w.entryMemory)*entrySize
 	return s
-}
-
-// schedule makes sure that the group is looked at when there is something to
-// do. An event that only puts that off leaves the queue alone: the group is
-// then woken too early once, and not moved at every event.
-func (w *Windows) schedule(g *group) {
-	at := g.nextWake(w)
-	switch {
-	case g.heapIndex < 0:
-		g.wakeAt = at
-		heap.Push(&w.wake, g)
-	case at < g.wakeAt || g.wakeAt < w.mark:
-		g.wakeAt = at
-		heap.Fix(&w.wake, g.heapIndex)
-	}
-}
-
-// bound gives up the groups idle longest while there is too much.
-func (w *Windows) bound() {
-	for w.stats.Groups > w.opts.MaxGroups || w.stats.Events > w.opts.MaxEvents {
-		g := w.idle.oldest()
-		if g == nil {
-			return
-		}
-		w.stats.EvictedGroups++
-		for _, ep := range g.episodes {
-			if ep.state == episodeOpen {
-				ep.state = episodeClosed
-				w.report(g, ep, EpisodeClosed)
-			}
-		}
-		w.drop(g)
-	}
-}
-
-func (w *Windows) newGroup(r *windowRule, key []byte) *group {
-	g := &group{rule: r, key: string(key), heapIndex: -1, quietUntil: watermark.None, decided: watermark.None}
-	r.groups[g.key] = g
-	w.idle.add(g)
-	w.stats.Groups++
-	return g
 }
 
 // drop forgets a group. What Drain has yet to say of it stays until then.
 func (w *Windows) drop(g *group) {
-	for i := range w.changed {
-		if w.changed[i].group == g {
-			w.changed[i].freeze(w)
-		}
+	for _, ep := range g.episodes() {
+		w.forgetEpisode(g, ep)
 	}
-	for i := g.head; i < len(g.entries); i++ {
-		g.release(w, i)
+	for i := range g.len() {
+		g.release(w, g.at(i))
 	}
 	w.stats.Events -= g.len()
-	g.entries, g.values, g.head = nil, nil, 0
-	for _, ep := range g.episodes {
-		ep.release(w)
-	}
-	g.episodes = nil
-	if g.heapIndex >= 0 {
-		heap.Remove(&w.wake, g.heapIndex)
-	}
-	w.idle.remove(g)
-	delete(g.rule.groups, g.key)
+	w.entryMemory -= g.capacity()
+	w.byKey.remove(g.hash, g.index)
+	w.groups.release(g)
 	w.stats.Groups--
-}
-
-// wakeQueue is a heap of groups by the watermark at which they must be looked at.
-type wakeQueue []*group
-
-func (q wakeQueue) Len() int           { return len(q) }
-func (q wakeQueue) Less(i, j int) bool { return q[i].wakeAt < q[j].wakeAt }
-func (q wakeQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].heapIndex, q[j].heapIndex = i, j
-}
-
-// Push is for container/heap.
-func (q *wakeQueue) Push(x any) {
-	g := x.(*group)
-	g.heapIndex = len(*q)
-	*q = append(*q, g)
-}
-
-// Pop is for container/heap.
-func (q *wakeQueue) Pop() any {
-	old := *q
-	g := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	g.heapIndex = -1
-	return g
 }

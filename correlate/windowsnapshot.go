@@ -10,13 +10,13 @@ import (
 )
 
 // windowsVersion is the first byte of a snapshot.
-const windowsVersion = 1
+const windowsVersion = 2
 
 // errWindows is in the chain of every error about a snapshot of windows.
 var errWindows = errors.New("snapshot of windows is damaged")
 
 // AppendSnapshot encodes all state: one section for each correlation, under its
-// hash, with its groups in the order of their last use. What Drain has yet to
+// hash, with its groups and when they were last used. What Drain has yet to
 // report is not in it; call Drain first.
 func (w *Windows) AppendSnapshot(dst []byte) []byte {
 	start := len(dst)
@@ -26,35 +26,32 @@ func (w *Windows) AppendSnapshot(dst []byte) []byte {
 	e.varint(w.stats.Late)
 
 	// Blobs are written once, and referred to by the order in which they came up.
-	index := make(map[uint32]uint64)
-	var texts []string
+	index := make([]uint32, len(w.blobs.all))
+	var order []uint32
 	blob := func(id uint32) uint64 {
 		if id == noBlob {
 			return 0
 		}
-		n, ok := index[id]
-		if !ok {
-			texts = append(texts, w.blobs.text[id])
-			n = uint64(len(texts))
-			index[id] = n
+		if index[id] == 0 {
+			order = append(order, id)
+			index[id] = uint32(len(order))
 		}
-		return n
+		return uint64(index[id])
 	}
 	one, groups := encoder{}, encoder{w.encoded[:0]}
-	count := 0
-	for g := w.idle.root.next; g != &w.idle.root; g = g.next {
+	w.groups.each(func(g *group) {
 		one.b = one.b[:0]
-		one.group(g, blob)
+		one.group(w, g, blob)
 		// With its length before it, a group of a rule that is gone can be passed over.
 		groups.b = binary.BigEndian.AppendUint64(groups.b, g.rule.c.Hash)
 		groups.bytes(one.b)
-		count++
+	})
+	e.uvarint(uint64(len(order)))
+	for _, id := range order {
+		e.bytes(w.blobs.text(id))
 	}
-	e.uvarint(uint64(len(texts)))
-	for _, t := range texts {
-		e.bytes([]byte(t))
-	}
-	e.uvarint(uint64(count))
+	e.uvarint(uint64(w.stats.Groups))
+	e.uvarint(w.tick)
 	e.b = append(e.b, groups.b...)
 	w.encoded = groups.b
 	return binary.BigEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
@@ -79,31 +76,37 @@ func (e *encoder) flags(flags ...bool) {
 	e.uvarint(v)
 }
 
-func (e *encoder) group(g *group, blob func(uint32) uint64) {
-	e.bytes([]byte(g.key))
-	e.varint(g.decided)
-	e.varint(g.quietUntil)
-	e.uvarint(uint64(g.serial))
+func (e *encoder) group(w *Windows, g *group, blob func(uint32) uint64) {
+	w.scratch = g.appendKey(w.scratch[:0])
+	e.bytes(w.scratch)
+	e.uvarint(w.tick - g.used)
+	e.flags(g.more != nil)
+	if more := g.more; more != nil {
+		e.varint(more.decided)
+		e.varint(more.coveredUntil)
+		e.varint(more.quietUntil)
+		e.uvarint(uint64(more.serial))
+	}
 	e.uvarint(uint64(g.len()))
 	last := int64(0)
-	for i := g.head; i < len(g.entries); i++ {
-		en := &g.entries[i]
+	for i := range g.len() {
+		en := g.at(i)
 		e.varint(en.time - last)
 		last = en.time
 		e.b = append(e.b, en.id[:]...)
 		e.uvarint(uint64(en.step))
 		e.uvarint(uint64(en.ep))
 		e.uvarint(blob(en.blob))
-		e.flags(en.begins, en.covered)
-		switch {
-		case g.rule.c.Type == rules.ValueCount:
-			e.uvarint(blob(uint32(g.values[i])))
-		case g.rule.valued:
-			e.uvarint(g.values[i])
+		e.flags(en.begins)
+		switch g.rule.c.Type {
+		case rules.ValueCount:
+			e.uvarint(blob(uint32(en.value)))
+		case rules.ValueSum, rules.ValueAvg, rules.ValuePercentile, rules.ValueMedian:
+			e.uvarint(en.value)
 		}
 	}
-	e.uvarint(uint64(len(g.episodes)))
-	for _, ep := range g.episodes {
+	e.uvarint(uint64(len(g.episodes())))
+	for _, ep := range g.episodes() {
 		e.episode(ep, blob)
 	}
 }
@@ -146,9 +149,9 @@ func (w *Windows) Restore(b []byte) error {
 	w.mark = d.varint()
 	w.stats.EvictedGroups = d.varint()
 	w.stats.Late = d.varint()
-	texts := make([][]byte, d.count(1)+1)
+	texts := make([]snapshotText, d.count(1)+1)
 	for i := 1; i < len(texts); i++ {
-		texts[i] = d.bytes()
+		texts[i].text = d.bytes()
 	}
 	byHash := make(map[uint64]*windowRule)
 	for _, r := range w.rules {
@@ -156,7 +159,10 @@ func (w *Windows) Restore(b []byte) error {
 			byHash[r.c.Hash] = r
 		}
 	}
-	for range d.count(9) {
+	n := d.count(9)
+	// Uses are written as how long ago they were; none is longer ago than this.
+	w.tick = d.uvarint()
+	for range n {
 		hash := binary.BigEndian.Uint64(d.take(8))
 		one := decoder{b: d.bytes()}
 		if r := byHash[hash]; r != nil && !d.failed {
@@ -227,20 +233,46 @@ func (d *decoder) take(n int) []byte {
 
 func (d *decoder) bytes() []byte { return d.take(d.count(1)) }
 
-// blob reads a reference to a text and interns that.
-func (d *decoder) blob(w *Windows, texts [][]byte) uint32 {
-	return w.blobs.intern(texts[d.below(len(texts))])
+// blob reads a reference to a text and takes one to its blob.
+func (d *decoder) blob(w *Windows, texts []snapshotText) uint32 {
+	t := &texts[d.below(len(texts))]
+	if len(t.text) == 0 {
+		return noBlob
+	}
+	if t.blob == noBlob {
+		t.blob = w.blobs.intern(t.text, noBlob)
+	} else {
+		w.blobs.retain(t.blob)
+	}
+	return t.blob
 }
 
-func (d *decoder) group(w *Windows, r *windowRule, texts [][]byte) {
+// snapshotText is a text of a snapshot, and its blob once there is one. What is
+// restored is not dropped before all is, so that stays what it is.
+type snapshotText struct {
+	text []byte
+	blob uint32
+}
+
+func (d *decoder) group(w *Windows, r *windowRule, texts []snapshotText) {
 	key := d.bytes()
-	if d.failed || r.groups[string(key)] != nil {
+	groups := w.stats.Groups
+	g := w.group(r, key)
+	if d.failed || w.stats.Groups == groups {
 		d.fail()
 		return
 	}
-	g := w.newGroup(r, key)
-	g.decided, g.quietUntil = d.varint(), d.varint()
-	g.serial = uint16(d.below(1 << 16))
+	ago := d.uvarint()
+	if ago > w.tick {
+		d.fail()
+		return
+	}
+	g.used = w.tick - ago
+	if d.below(2) == 1 {
+		more := g.extra()
+		more.decided, more.coveredUntil, more.quietUntil = d.varint(), d.varint(), d.varint()
+		more.serial = uint16(d.below(1 << 16))
+	}
 	last := int64(0)
 	for range d.count(16) {
 		e := entry{time: last + d.varint()}
@@ -249,35 +281,34 @@ func (d *decoder) group(w *Windows, r *windowRule, texts [][]byte) {
 		e.step = uint8(d.below(len(r.c.Steps)))
 		e.ep = uint16(d.below(1 << 16))
 		e.blob = d.blob(w, texts)
-		flags := d.below(4)
-		e.begins, e.covered = flags&1 != 0, flags&2 != 0
-		n := len(g.entries)
-		if d.failed || n > 0 && g.entries[n-1].compare(&e) >= 0 {
+		e.begins = d.below(2) == 1
+		switch r.c.Type {
+		case rules.ValueCount:
+			e.value = uint64(d.blob(w, texts))
+		case rules.ValueSum, rules.ValueAvg, rules.ValuePercentile, rules.ValueMedian:
+			e.value = d.uvarint()
+		}
+		n := g.len()
+		if d.failed || n > 0 && g.at(n-1).compare(&e) >= 0 {
 			d.fail()
 			return
 		}
-		g.entries = append(g.entries, e)
-		switch {
-		case r.c.Type == rules.ValueCount:
-			g.values = append(g.values, uint64(d.blob(w, texts)))
-		case r.valued:
-			g.values = append(g.values, d.uvarint())
-		}
+		g.insert(w, n, &e)
 	}
-	w.stats.Events += len(g.entries)
 	for range d.count(32) {
 		ep := d.episode(w, texts)
 		if d.failed {
 			return
 		}
-		g.episodes = append(g.episodes, ep)
+		more := g.extra()
+		more.episodes = append(more.episodes, ep)
 	}
 	if !d.failed {
-		g.rebuild(w)
+		w.schedule(g)
 	}
 }
 
-func (d *decoder) episode(w *Windows, texts [][]byte) *episode {
+func (d *decoder) episode(w *Windows, texts []snapshotText) *episode {
 	ep := new(episode)
 	copy(ep.id[:], d.take(len(ep.id)))
 	ep.serial = uint16(d.below(1 << 16))
@@ -305,19 +336,4 @@ func (d *decoder) episode(w *Windows, texts [][]byte) *episode {
 	}
 	ep.firsts, ep.lasts = kept(), kept()
 	return ep
-}
-
-// rebuild makes anew what a snapshot leaves out.
-func (g *group) rebuild(w *Windows) {
-	n := len(g.entries)
-	if n > 0 {
-		g.tail = g.first(g.entries[n-1].time - g.rule.span)
-		if !g.rule.deferred && g.rule.c.Type != rules.EventCount {
-			g.live = g.rule.newMeasure()
-			for i := g.tail; i < n; i++ {
-				g.live.add(&g.entries[i], g.value(i))
-			}
-		}
-	}
-	w.schedule(g)
 }
