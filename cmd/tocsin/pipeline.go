@@ -55,6 +55,9 @@ func startStages(ctx context.Context, a *app, want stages) (*running, error) {
 		if err := p.startCorrelator(); err != nil {
 			return nil, err
 		}
+		if p.cfg.Behavior.Enabled {
+			p.startBehavior()
+		}
 	}
 	if want.ingest {
 		if err := p.startIngest(ctx, !want.correlate && len(want.sinks) == 0); err != nil {

@@ -173,23 +173,32 @@ func (w *worker) offline(ctx context.Context, end int64) {
 // from the others of its type.
 func (w *worker) derive(ctx context.Context, d *device, typ string, at, unique int64) {
 	o := w.origins.at(d.origin)
-	var id [64]byte
+	w.arena = w.arena[:0]
+	text := func(s string) []byte {
+		start := len(w.arena)
+		w.arena = append(w.arena, s...)
+		return w.arena[start:]
+	}
 	ev := schemas.Event{
-		ID:   eventID(typ, d.key, unique),
+		ID:   w.eventID(typ, d.key, unique),
 		Time: at, IngestTime: w.now,
-		Source: sourceBehavior, Type: []byte(typ), Account: []byte(o.account), Region: []byte(o.region),
-		Device: []byte(d.key), ClientID: []byte(d.client), ThingName: []byte(d.thing), SourceIP: []byte(d.ip),
+		Source: sourceBehavior, Type: text(typ), Account: text(o.account), Region: text(o.region),
+		Device: text(d.key), ClientID: text(d.client), ThingName: text(d.thing), SourceIP: text(d.ip),
 		Message: w.message.end(), CertificateStatus: d.status, HasExpiry: d.hasExpiry, DaysToExpiry: d.expiry,
 	}
 	if d.certID != ([32]byte{}) {
-		ev.CertificateID = hex.AppendEncode(id[:0], d.certID[:])
+		start := len(w.arena)
+		w.arena = hex.AppendEncode(w.arena, d.certID[:])
+		ev.CertificateID = w.arena[start:]
 	}
 	w.out.event(ctx, &ev)
-	w.s.metrics.derived.WithLabelValues(typ).Inc()
+	w.s.metrics.derived[typ].Inc()
 }
 
-func eventID(typ, who string, unique int64) schemas.EventID {
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], uint64(unique))
-	return schemas.NewEventID(sourceBehavior, []byte(typ), []byte(who), n[:])
+// eventID is that of a derived event: the same whenever it is derived again.
+func (w *worker) eventID(typ, who string, unique int64) schemas.EventID {
+	b := append(append(w.arena[:0], typ...), who...)
+	b = binary.BigEndian.AppendUint64(b, uint64(unique))
+	w.arena = b[:0]
+	return schemas.NewEventID(sourceBehavior, b[:len(typ)], b[len(typ):len(typ)+len(who)], b[len(typ)+len(who):])
 }

@@ -16,32 +16,33 @@ const maxAddresses = 8
 
 // device is what is kept of one. Times are Unix milliseconds, 0 for never.
 type device struct {
-	key, client, thing string // client and thing share memory with key where they equal it
-	ip                 string // last seen
+	// What every event reads comes first, so that it is in few cache lines.
+	key, client, ip string // client and thing share memory with key where they equal it
 
-	firstSeen, lastSeen int64
-	up, down            int64
-	silentSince         int64 // what lastSeen was when it was reported silent
-	learned             int64 // end of the last interval in base
-	savedAt             int64 // by the clock
-	touched             int64 // last event of any kind
+	lastSeen, touched int64 // sign of life, event of any kind
+	up, down          int64
+	silentSince       int64    // what lastSeen was when it was reported silent
+	observedAt        int64    // by the clock: when its certificate's observation was looked at
+	certID            [32]byte // zero for none
+	slot              uint32   // first of its open intervals
+	lane              uint32   // that it was heard by last
+	cert              uint32   // where certID is, if it still is there
+	origin            uint32   // account and region
+	usualGap          float32  // seconds
+	expiry            int32
+	status            schemas.CertificateStatus
+	hasExpiry         bool
+	used              bool
+	dirty             bool // differs from its record
+	urgent            bool // its record is to be written before the next commit
+	queued            bool // its record waits to be written
 
+	thing     string
+	firstSeen int64
+	learned   int64  // end of the last interval in base
+	intervals uint32 // that it was active in
 	base      [numMetrics]baseline
-	certID    [32]byte             // zero for none
 	addresses [maxAddresses]uint32 // hashes; 0 for none, oldest first
-	usualGap  float32              // seconds
-	intervals uint32               // that it was active in
-	slot      uint32               // first of its open intervals
-	cert      uint32               // where certID is, if it still is there
-	origin    uint32               // account and region
-	lane      uint32               // that it was heard by last
-	expiry    int32
-	status    schemas.CertificateStatus
-	hasExpiry bool
-	used      bool
-	dirty     bool // differs from its record
-	urgent    bool // its record is to be written before the next commit
-	queued    bool // its record waits to be written
 }
 
 // offline reports whether the last thing known of the device's connection is that

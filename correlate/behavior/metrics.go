@@ -1,6 +1,10 @@
 package behavior
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tocsin-io/tocsin/schemas"
+)
 
 // What a bound made the service leave out; values of the label bound.
 const (
@@ -15,7 +19,8 @@ const (
 
 type metrics struct {
 	events, late, repeated prometheus.Counter
-	derived, records       *prometheus.CounterVec
+	derived                map[string]prometheus.Counter // by type
+	records                *prometheus.CounterVec
 	bounds, deadLetters    *prometheus.CounterVec
 	restored               prometheus.Counter
 	devices                *prometheus.GaugeVec
@@ -26,18 +31,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		events:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_events_total", Help: "Events of devices that were counted."}),
 		late:        prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_late_events_total", Help: "Events of intervals that were complete already; they are in no datapoint."}),
 		repeated:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_repeated_events_total", Help: "Events read again after a restart whose interval was complete."}),
-		derived:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_derived_events_total", Help: "Events made, by type."}, []string{"type"}),
+		derived:     make(map[string]prometheus.Counter),
 		records:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_records_total", Help: "Records written to the identities topic, by kind."}, []string{"kind"}),
 		bounds:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_bounds_reached_total", Help: "What a bound made the service leave out or put off."}, []string{"bound"}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_dead_letters_total", Help: "Records that could not be read, by reason."}, []string{"reason"}),
 		restored:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_restored_devices_total", Help: "Devices read back from the identities topic when a partition was taken over."}),
 		devices:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tocsin_behavior_devices", Help: "Devices remembered, by partition."}, []string{"partition"}),
 	}
+	derived := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_derived_events_total", Help: "Events made, by type."}, []string{"type"})
+	for _, typ := range []string{schemas.TypeDatapoint, schemas.TypeDeviceSilent, schemas.TypeDeviceReturned, schemas.TypeSourceSilent} {
+		m.derived[typ] = derived.WithLabelValues(typ)
+	}
 	for _, b := range []string{boundDevices, boundCertificates, boundIntervals, boundOffline, boundSilent, boundRecords, boundLanes} {
 		m.bounds.WithLabelValues(b)
 	}
 	if reg != nil {
-		reg.MustRegister(m.events, m.late, m.repeated, m.derived, m.records, m.bounds, m.deadLetters, m.restored, m.devices)
+		reg.MustRegister(m.events, m.late, m.repeated, derived, m.records, m.bounds, m.deadLetters, m.restored, m.devices)
 	}
 	return m
 }

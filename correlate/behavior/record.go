@@ -19,7 +19,10 @@ const (
 	// addressGap that when only its address changed: one that is used from everywhere
 	// must not fill the topic.
 	leastObserveGap = time.Second
-	addressGap      = time.Minute
+	// observeGap is how often the observation is looked at while a device goes on as
+	// before.
+	observeGap = 10 * time.Second
+	addressGap = time.Minute
 	// maxLeft bounds the records of devices that are written when a partition is given
 	// up.
 	maxLeft = 5000

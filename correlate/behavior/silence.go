@@ -113,12 +113,12 @@ func (w *worker) watchSources(ctx context.Context, now time.Time) {
 		m.int("usual_gap_seconds", int64(l.UsualGapSeconds))
 		m.int("silent_seconds", int64(now.Sub(l.Last).Seconds()))
 		ev := schemas.Event{
-			ID:   eventID(schemas.TypeSourceSilent, name, l.Last.UnixMilli()),
+			ID:   w.eventID(schemas.TypeSourceSilent, name, l.Last.UnixMilli()),
 			Time: l.Last.Add(patience).UnixMilli(), IngestTime: now.UnixMilli(),
 			Source: sourceBehavior, Type: []byte(schemas.TypeSourceSilent), Device: []byte("source:" + name), Message: m.end(),
 		}
 		w.out.event(ctx, &ev)
-		w.s.metrics.derived.WithLabelValues(schemas.TypeSourceSilent).Inc()
+		w.s.metrics.derived[schemas.TypeSourceSilent].Inc()
 	}
 	for name := range w.watch.reported {
 		if _, known := lanes[name]; !known {

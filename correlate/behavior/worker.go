@@ -42,6 +42,7 @@ type worker struct {
 	active     int64                 // devices in it
 	activeIn   int64                 // its number
 	message    message
+	arena      []byte   // texts of the event that is derived
 	offlineAt  int      // where the next look for offline devices begins
 	saving     []uint32 // devices whose records wait
 	observed   []uint32 // certificates likewise
@@ -270,10 +271,11 @@ func (w *worker) event(ctx context.Context, ev *schemas.Event, offset int64) {
 		if d.silentSince != 0 && ev.Time > d.lastSeen {
 			w.returned(ctx, n, ev.Time)
 		}
-		if d.heard(ev.Time, w.leastPause()) {
-			w.describe(d, ev)
+		moved := d.heard(ev.Time, w.leastPause()) && w.describe(d, ev)
+		if moved || w.now-d.observedAt >= observeGap.Milliseconds() || !is(&d.certID, ev.CertificateID) {
+			d.observedAt = w.now
+			w.observe(d, ev)
 		}
-		w.observe(d, ev)
 	}
 	if what.up && ev.Time > d.up {
 		d.up, d.dirty = ev.Time, true
@@ -293,26 +295,28 @@ func (w *worker) event(ctx context.Context, ev *schemas.Event, offset int64) {
 	w.count(ctx, d, n, what, ev, number, offset)
 }
 
-// describe takes over what the newest event says of its device.
-func (w *worker) describe(d *device, ev *schemas.Event) {
+// describe takes over what the newest event says of its device, and reports whether a
+// name or an address changed.
+func (w *worker) describe(d *device, ev *schemas.Event) bool {
 	d.dirty = true
 	d.lane = w.batch[min(int(ev.Lane), schemas.MaxLanes-1)]
 	d.status, d.hasExpiry, d.expiry = ev.CertificateStatus, ev.HasExpiry, ev.DaysToExpiry
-	w.name(d, ev)
+	return w.name(d, ev)
 }
 
 // name takes over what the event calls its device, and where it is.
-func (w *worker) name(d *device, ev *schemas.Event) {
+func (w *worker) name(d *device, ev *schemas.Event) (changed bool) {
 	d.origin = w.origins.number(ev.Account, ev.Region)
 	if len(ev.ClientID) > 0 && d.client != string(ev.ClientID) {
-		d.client = sameAs(d.key, ev.ClientID)
+		d.client, changed = sameAs(d.key, ev.ClientID), true
 	}
 	if len(ev.ThingName) > 0 && d.thing != string(ev.ThingName) {
-		d.thing = sameAs(d.key, ev.ThingName)
+		d.thing, changed = sameAs(d.key, ev.ThingName), true
 	}
 	if len(ev.SourceIP) > 0 && d.ip != string(ev.SourceIP) {
-		d.ip = string(ev.SourceIP)
+		d.ip, changed = string(ev.SourceIP), true
 	}
+	return changed
 }
 
 // count adds the event to its interval.

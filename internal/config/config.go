@@ -19,6 +19,7 @@ type Config struct {
 	ClickHouse ClickHouse `yaml:"clickhouse"`
 	Ingest     Ingest     `yaml:"ingest"`
 	Correlate  Correlate  `yaml:"correlate"`
+	Behavior   Behavior   `yaml:"behavior"`
 	Sinks      Sinks      `yaml:"sinks"`
 	Embedded   Embedded   `yaml:"embedded"`
 	Admin      Admin      `yaml:"admin"`
@@ -112,6 +113,7 @@ type TTL struct {
 	DetectionsDays  int `yaml:"detections_days"`
 	DeadLettersDays int `yaml:"dead_letters_days"`
 	EventCountsDays int `yaml:"event_counts_days"` // counts per minute
+	ActionsDays     int `yaml:"actions_days"`      // the audit log of automated responses
 }
 
 // RowBatch is when a batch is inserted: at the first limit reached.
@@ -320,7 +322,7 @@ func Default(getenv func(string) (string, bool)) *Config {
 			URL:      DefaultClickHouse,
 			Username: "default",
 			Database: "tocsin",
-			TTL:      TTL{EventsDays: 30, DetectionsDays: 400, DeadLettersDays: 30, EventCountsDays: 400},
+			TTL:      TTL{EventsDays: 30, DetectionsDays: 400, DeadLettersDays: 30, EventCountsDays: 400, ActionsDays: 400},
 			Batch:    RowBatch{Rows: 100_000, Bytes: 32 << 20, Interval: Duration(time.Second)},
 
 			Compression: "auto",
@@ -360,6 +362,7 @@ func Default(getenv func(string) (string, bool)) *Config {
 			UpdateInterval:   Duration(time.Minute),
 			SnapshotInterval: Duration(10 * time.Second),
 		},
+		Behavior:        defaultBehavior(),
 		Sinks:           Sinks{ClickHouse: ClickHouseSink{Enabled: true, GroupID: "tocsin-clickhouse"}},
 		Admin:           Admin{Listen: "127.0.0.1:9464"},
 		Log:             Log{Level: "info", Format: LogAuto},

@@ -113,6 +113,7 @@ func (v *validator) validate(c *Config) {
 	v.clickhouse(&c.ClickHouse)
 	v.ingest(&c.Ingest)
 	v.correlate(&c.Correlate)
+	v.behavior(&c.Behavior)
 	v.sinks(&c.Sinks)
 	if c.Admin.Listen != "" {
 		v.address("admin.listen", c.Admin.Listen)
@@ -192,6 +193,7 @@ func (v *validator) clickhouse(c *ClickHouse) {
 	between(v, "clickhouse.ttl.detections_days", c.TTL.DetectionsDays, 0, fiftyYears)
 	between(v, "clickhouse.ttl.dead_letters_days", c.TTL.DeadLettersDays, 0, fiftyYears)
 	between(v, "clickhouse.ttl.event_counts_days", c.TTL.EventCountsDays, 0, fiftyYears)
+	between(v, "clickhouse.ttl.actions_days", c.TTL.ActionsDays, 0, fiftyYears)
 	between(v, "clickhouse.batch.rows", c.Batch.Rows, 1, 1_000_000)
 	between(v, "clickhouse.batch.bytes", c.Batch.Bytes, 1<<10, 1<<30)
 	positive(v, "clickhouse.batch.interval", c.Batch.Interval)
