@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -35,7 +37,7 @@ type Options struct {
 	// to the first detection from its partitions by another.
 	Takeovers int
 	// Targets keeps the faults to these kinds (broker, ingest, correlate, clickhouse,
-	// sink). Default: all.
+	// sink) or these parts (broker-1, correlate-2, sink-webhook, ...). Default: all.
 	Targets []string
 	// SnapshotInterval of the correlators. Default: the program's.
 	SnapshotInterval time.Duration
@@ -232,20 +234,14 @@ func (c *cluster) start(ctx context.Context) (err error) {
 		}
 	}
 	for _, t := range all {
-		if len(c.opts.Targets) == 0 || contains(c.opts.Targets, t.kind) {
+		if len(c.opts.Targets) == 0 || slices.Contains(c.opts.Targets, t.kind) || slices.Contains(c.opts.Targets, t.name) {
 			c.targets = append(c.targets, t)
 		}
 	}
-	return c.ready(ctx)
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
+	if len(c.targets) == 0 {
+		return fmt.Errorf("there is nothing to kill among %q", c.opts.Targets)
 	}
-	return false
+	return c.ready(ctx)
 }
 
 // stage prepares a process: its ports, rules and configuration.
@@ -332,7 +328,7 @@ func (c *cluster) watch(ctx context.Context, in *injector, l *load) {
 // the time for it is over.
 func (c *cluster) settle(ctx context.Context, l *load) (*Result, error) {
 	deadline := time.Now().Add(c.opts.Settle)
-	v := newVerifier(c.client, c.kafka.Brokers(), c.engine.server.URL(), l.entries(), partitions)
+	v := newVerifier(c.client, c.kafka.Brokers(), c.engine.server.URL(), l.entries())
 	var last *Result
 	for quiet := 0; ; sleep(ctx, time.Second) {
 		over := time.Now().After(deadline)
@@ -376,7 +372,7 @@ func (c *cluster) close() error {
 		err = c.client.Close()
 	}
 	if c.engine != nil {
-		_ = c.engine.signal(18) // SIGCONT: one that is frozen would not end
+		_ = c.engine.signal(syscall.SIGCONT) // one that is frozen would not end
 		err = errors.Join(err, c.engine.server.Close())
 	}
 	if c.receiver != nil {

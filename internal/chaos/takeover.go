@@ -24,6 +24,7 @@ func (c *cluster) takeover(ctx context.Context, l *load, victim int) (took time.
 	if err != nil {
 		return 0, err
 	}
+	run := ctx // of the probes: they are repeated until they are acknowledged
 	ctx, cancel := context.WithTimeout(ctx, takeoverWithin)
 	defer cancel()
 	var (
@@ -49,14 +50,14 @@ func (c *cluster) takeover(ctx context.Context, l *load, victim int) (took time.
 	killed := time.Now()
 	defer func() {
 		if err == nil {
-			err = p.start(ctx)
+			err = p.start(run)
 		}
 	}()
 	every := time.NewTicker(100 * time.Millisecond)
 	defer every.Stop()
 	for {
 		for partition := range has {
-			id, err := l.probe(ctx, deviceOf("probe", partition, partitions))
+			id, err := l.probe(run, deviceOf("probe", partition, partitions))
 			if err != nil {
 				return 0, err
 			}
