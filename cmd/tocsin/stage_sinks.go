@@ -72,6 +72,7 @@ func (a *app) migrator(conn *clickhouse.Conn) *clickhouse.Migrator {
 		Retention: clickhouse.Retention{
 			EventsDays: c.TTL.EventsDays, DetectionsDays: c.TTL.DetectionsDays,
 			DeadLettersDays: c.TTL.DeadLettersDays, EventCountsDays: c.TTL.EventCountsDays,
+			ActionsDays: c.TTL.ActionsDays,
 		},
 	}
 }
@@ -109,6 +110,8 @@ func (s *sinkStarter) startClickHouse(ctx context.Context) error {
 	}{
 		{"clickhouse", schemas.TopicEvents, clickhouse.NewEvents},
 		{"clickhouse-detections", schemas.TopicDetections, clickhouse.NewDetections},
+		{"clickhouse-certificates", schemas.TopicIdentities, clickhouse.NewCertificates},
+		{"clickhouse-actions", schemas.TopicActions, clickhouse.NewActions},
 		{"clickhouse-deadletters", schemas.TopicDeadLetter, clickhouse.NewDeadLetters},
 	} {
 		status := sinks.NewStatus(table.name, s.metrics, s.log)

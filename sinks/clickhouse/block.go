@@ -14,7 +14,7 @@ type table interface {
 	name() string
 	columns() []column
 	// decode appends the rows of rec, whose value stays valid as long as the
-	// block. After an error the caller takes back what was appended.
+	// block, and whose key does not. After an error the caller takes back what was appended.
 	decode(rec *sinks.Record) error
 	// identity writes what tells rows from the given one on apart from any
 	// others into h. Equal input must give equal rows.
@@ -46,7 +46,7 @@ func newBlock(t table) *block {
 // add appends a record's rows, all or none.
 func (b *block) add(p *partition, rec *sinks.Record) error {
 	kept := *rec
-	kept.Key, kept.Value = nil, b.arena.copy(rec.Value)
+	kept.Value = b.arena.copy(rec.Value)
 	if err := b.table.decode(&kept); err != nil {
 		b.truncate(b.rows)
 		return err

@@ -1,5 +1,5 @@
-// Package clickhouse stores events, detections and dead letters in ClickHouse,
-// and keeps the tables as the migrations of package schemas describe them.
+// Package clickhouse stores events, detections, certificates, automated actions
+// and dead letters in ClickHouse, and keeps the tables as the migrations of package schemas describe them.
 //
 // # How an event gets in exactly once
 //

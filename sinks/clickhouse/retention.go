@@ -8,13 +8,14 @@ import (
 	"go.uber.org/zap"
 )
 
-// Retention is how many days the tables keep their rows; 0 is for ever. It is
-// no part of the migrations, because it may change at any time.
+// Retention is how many days the tables keep their rows; 0 is for ever. Certificates
+// stay as long as the registry has them. It is no part of the migrations, because it may change at any time.
 type Retention struct {
 	EventsDays      int // since they were ingested
 	DetectionsDays  int // since the rule's condition was met
 	DeadLettersDays int // since they were rejected
 	EventCountsDays int // since the minute
+	ActionsDays     int // since the step
 }
 
 // maxRetention keeps time + retention within what DateTime holds (2106); beyond
@@ -27,6 +28,7 @@ func (r Retention) tables() []tableRetention {
 		{"detections", "toDateTime(created_time)", r.DetectionsDays},
 		{"dead_letters", "toDateTime(time)", r.DeadLettersDays},
 		{"event_counts", "minute", r.EventCountsDays},
+		{"actions", "toDateTime(time)", r.ActionsDays},
 	}
 }
 

@@ -72,6 +72,17 @@ func NewDetections(o SinkOptions) *Sink {
 	return newSink(o.withDefaults(), func() table { return newDetectionTable() })
 }
 
+// NewCertificates returns the sink of the certificate records in
+// tocsin.identities.
+func NewCertificates(o SinkOptions) *Sink {
+	return newSink(o.withDefaults(), func() table { return newCertificateTable() })
+}
+
+// NewActions returns the sink of tocsin.actions.
+func NewActions(o SinkOptions) *Sink {
+	return newSink(o.withDefaults(), func() table { return newActionTable() })
+}
+
 // NewDeadLetters returns the sink of tocsin.deadletter.
 func NewDeadLetters(o SinkOptions) *Sink {
 	return newSink(o.withDefaults(), func() table { return newDeadLetterTable() })
