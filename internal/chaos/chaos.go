@@ -318,9 +318,12 @@ func (c *cluster) watch(ctx context.Context, in *injector, l *load) {
 		events, pending := l.counts()
 		hooks := c.receiver.counts()
 		faults := in.list()
-		kills := in.kills()
-		c.opts.Log("%4.0f s: %d kills, %d stalls; %d events, %d not acknowledged; %d webhooks; not whole: %s",
-			time.Since(in.began).Seconds(), kills, len(faults)-kills, events, pending, hooks.messages, strings.Join(in.down(), ", "))
+		kills, down := in.kills(), strings.Join(in.down(), ", ")
+		if down == "" {
+			down = "nothing"
+		}
+		c.opts.Log("%4.0f s: %d kills, %d stalls; %d events, %d not acknowledged; %d webhooks; out of order: %s",
+			time.Since(in.began).Seconds(), kills, len(faults)-kills, events, pending, hooks.messages, down)
 	}
 }
 
