@@ -80,7 +80,7 @@ func TestFailedOutputIsSentAgain(t *testing.T) {
 			k := fakeCluster(t, 3)
 			k.open()
 			away := k.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.TopicAuthorizationFailed, Count: 4})
-			k.start(set)
+			c := k.start(set)
 			<-k.feed(4, events, time.Second)
 			k.close(fleetStart + (30 * time.Minute).Milliseconds())
 			k.quiet()
@@ -88,6 +88,9 @@ func TestFailedOutputIsSentAgain(t *testing.T) {
 				t.Errorf("%d records were refused", away.Hits())
 			}
 			k.check(expected(t, set, events))
+			if n := c.metric(t, "tocsin_correlate_snapshot_failures_total"); (n > 0) != (topic == schemas.TopicState) && topic != schemas.TopicMatches {
+				t.Errorf("%v snapshots failed", n)
+			}
 		})
 	}
 }
@@ -132,43 +135,50 @@ func TestOutbox(t *testing.T) {
 	k := fakeCluster(t, 1)
 	away := k.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: schemas.TopicMatches, Err: kerr.NotEnoughReplicas, Count: -1})
 	o := newOutbox(k.producer, 1)
-	if err := o.flush(t.Context()); err != nil {
+	flush := func() error { return o.wait(t.Context(), o.cut()) }
+	if err := flush(); err != nil {
 		t.Errorf("flush of nothing: %v", err)
 	}
 	o.send(t.Context(), schemas.TopicMatches, 0, kafka.Record{Value: []byte("1")})
 	o.send(t.Context(), schemas.TopicDetections, 0, kafka.Record{Value: []byte("2")})
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := o.flush(short); !errors.Is(err, context.DeadlineExceeded) {
+	cut := o.cut()
+	if err := o.wait(short, cut); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("flush while Kafka takes nothing: %v", err)
 	}
 	if n := o.matchesTo(0); n != (recordCount{sent: 1}) {
 		t.Errorf("while Kafka takes nothing: %+v", n)
 	}
+	// What comes after the cut is not waited for.
+	o.send(t.Context(), schemas.TopicMatches, 0, kafka.Record{Value: []byte("later")})
 	away.Remove()
-	if err := o.flush(t.Context()); err != nil {
+	if err := o.wait(t.Context(), cut); err != nil {
 		t.Errorf("flush: %v", err)
 	}
-	if n := o.matchesTo(0); n != (recordCount{sent: 1, acked: 1}) {
+	if n := o.matchesTo(0); n.acked < 1 {
 		t.Errorf("acknowledged: %+v", n)
+	}
+	if err := flush(); err != nil {
+		t.Errorf("flush of the rest: %v", err)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
 	o.send(ended, schemas.TopicMatches, 0, kafka.Record{Value: []byte("3")})
-	if err := o.flush(t.Context()); !errors.Is(err, context.Canceled) {
+	if err := flush(); !errors.Is(err, context.Canceled) {
 		t.Errorf("flush after a failure: %v", err)
 	}
 	// Nothing follows a gap.
 	o.send(t.Context(), schemas.TopicMatches, 0, kafka.Record{Value: []byte("4")})
-	if err := o.flush(t.Context()); !errors.Is(err, context.Canceled) {
+	if err := flush(); !errors.Is(err, context.Canceled) {
 		t.Errorf("second flush after a failure: %v", err)
 	}
-	if n := o.matchesTo(0); n != (recordCount{sent: 2, acked: 1}) {
+	if n := o.matchesTo(0); n != (recordCount{sent: 3, acked: 2}) {
 		t.Errorf("after a failure: %+v", n)
 	}
 	var got []string
 	k.read(schemas.TopicMatches, func(_ int, r *kafka.FetchedRecord) { got = append(got, string(r.Value)) })
-	if !slices.Equal(got, []string{"1"}) {
+	if !slices.Equal(got, []string{"1", "later"}) {
 		t.Errorf("Kafka has %q", got)
 	}
 }

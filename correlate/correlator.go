@@ -55,8 +55,8 @@ type Correlator struct {
 
 	// The partition counts of the topics, read when Run starts. They must not
 	// change while correlators run: keys would move away from their windows.
-	events, matches, detections int
-	workers                     workerList
+	events, matches, detections, deadLetters int
+	workers                                  workerList
 	// presses bounds the snapshots that are made at the same time. All partitions
 	// begin together, and would all stand still together every interval.
 	presses chan *snapshotPress
@@ -108,6 +108,7 @@ func (c *Correlator) Run(ctx context.Context) error {
 		schemas.TopicEvents:     &c.events,
 		schemas.TopicMatches:    &c.matches,
 		schemas.TopicDetections: &c.detections,
+		schemas.TopicDeadLetter: &c.deadLetters,
 	} {
 		count, err := c.opts.Client.Partitions(ctx, topic)
 		if err != nil {

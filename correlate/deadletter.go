@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -22,14 +21,12 @@ func (w *worker) badRecord(ctx context.Context, rec *kafka.FetchedRecord, cause 
 func (w *worker) deadLetter(ctx context.Context, origin string, raw []byte, reason string, cause error) {
 	w.log.Warn("record goes to the dead letter topic", zap.String("origin", origin), zap.String("reason", reason), zap.Error(cause))
 	w.c.metrics.deadLetters.WithLabelValues(reason).Inc()
-	kept := raw[:min(len(raw), schemas.MaxDeadLetterRaw)]
-	value, err := json.Marshal(schemas.DeadLetter{
-		Time: time.Now().UTC(), Source: "correlate", Origin: origin, Reason: reason, Error: cause.Error(),
-		Raw: kept, RawSize: len(raw), Truncated: len(kept) < len(raw),
-	})
+	value, err := json.Marshal(schemas.NewDeadLetter("correlate", origin, reason, cause, raw))
 	if err != nil {
 		w.log.Error("BUG: a dead letter that cannot be encoded", zap.Error(err))
 		return
 	}
-	w.out.send(ctx, schemas.TopicDeadLetter, 0, kafka.Record{Key: []byte("correlate"), Value: value})
+	// By origin, so that many of them are not all in one partition.
+	key := []byte("correlate/" + origin)
+	w.out.send(ctx, schemas.TopicDeadLetter, schemas.Partition(key, w.c.deadLetters), kafka.Record{Key: key, Value: value})
 }

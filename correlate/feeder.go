@@ -11,6 +11,11 @@ import (
 // fields are arrays.
 const maxGroupsPerEvent = 64
 
+// maxTupleBytes bounds a group and a condition's value, in encoded bytes. The
+// longest that AWS IoT has, a topic name, has 256; what is longer is somebody's
+// message text, of which every value would be a group of its own.
+const maxTupleBytes = 4096
+
 // feeder turns an event into what it is to the rules: the detection rules that
 // it matches, and a Match for every group of every correlation that it is an
 // event of. It knows nothing of where these go. It is for one goroutine and
@@ -70,9 +75,11 @@ func (f *feeder) use(ev *schemas.Event, use rules.Use) {
 	step := &c.Steps[use.Step]
 	m := Match{Correlation: int32(use.Correlation), Step: int32(use.Step), Time: ev.Time, ID: ev.ID}
 
-	if len(step.Values) > 0 && !f.conditionValue(step, &m) {
-		f.ignored(ignoredNoValue)
-		return
+	if len(step.Values) > 0 {
+		if reason := f.conditionValue(step, &m); reason != "" {
+			f.ignored(reason)
+			return
+		}
 	}
 	// The values of all group fields, field after field; starts says where each
 	// field's begin.
@@ -108,29 +115,35 @@ func (f *feeder) use(ev *schemas.Event, use rules.Use) {
 			f.tuple = append(f.tuple, f.values[f.starts[i]+rest%n])
 			rest /= n
 		}
-		m.Group = f.keep()
+		if m.Group = f.keep(); len(m.Group) > maxTupleBytes {
+			f.ignored(ignoredLongGroup)
+			continue
+		}
 		f.matches = append(f.matches, m)
 	}
 }
 
 // conditionValue notes what the condition's fields hold: the tuple that
-// value_count counts, and the number that sums and percentiles take.
-func (f *feeder) conditionValue(step *rules.Step, m *Match) bool {
+// value_count counts, and the number that sums and percentiles take. It returns
+// why the event takes no part, if so.
+func (f *feeder) conditionValue(step *rules.Step, m *Match) (ignored string) {
 	f.tuple = f.tuple[:0]
 	for _, field := range step.Values {
 		f.values = f.matcher.AppendValues(f.values[:0], field)
 		if len(f.values) == 0 {
-			return false
+			return ignoredNoValue
 		}
 		f.tuple = append(f.tuple, f.values[0])
 	}
-	m.Value = f.keep()
+	if m.Value = f.keep(); len(m.Value) > maxTupleBytes {
+		return ignoredLongValue
+	}
 	if len(f.tuple) == 1 {
 		if n, err := strconv.ParseFloat(string(f.tuple[0]), 64); err == nil {
 			m.Number, m.HasNumber = n, true
 		}
 	}
-	return true
+	return ""
 }
 
 // keep encodes the tuple at hand. When the arena grows, what was encoded before

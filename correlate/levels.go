@@ -3,7 +3,6 @@ package correlate
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/tocsin-io/tocsin/internal/watermark"
 	"github.com/tocsin-io/tocsin/rules"
@@ -117,14 +116,15 @@ func (l *levels) stats() Stats {
 	return sum
 }
 
+// levelSize is the size of the length before each level's windows.
+const levelSize = 8
+
 // appendSnapshot encodes the windows, each with its length before it.
 func (l *levels) appendSnapshot(dst []byte) []byte {
 	for _, w := range l.windows {
 		start := len(dst)
-		dst = w.AppendSnapshot(dst)
-		var size [binary.MaxVarintLen64]byte
-		n := binary.PutUvarint(size[:], uint64(len(dst)-start))
-		dst = slices.Insert(dst, start, size[:n]...)
+		dst = w.AppendSnapshot(append(dst, make([]byte, levelSize)...))
+		binary.BigEndian.PutUint64(dst[start:], uint64(len(dst)-start-levelSize))
 	}
 	return dst
 }
@@ -134,16 +134,17 @@ func (l *levels) appendSnapshot(dst []byte) []byte {
 // that it was. After an error the windows must not be used.
 func (l *levels) restore(b []byte) error {
 	for level := 0; len(b) > 0; level++ {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
+		if len(b) < levelSize || binary.BigEndian.Uint64(b) > uint64(len(b)-levelSize) {
 			return fmt.Errorf("%w: length of level %d", errWindows, level)
 		}
+		size := int(binary.BigEndian.Uint64(b))
+		b = b[levelSize:]
 		if level < len(l.windows) {
-			if err := l.windows[level].Restore(b[n : n+int(size)]); err != nil {
+			if err := l.windows[level].Restore(b[:size]); err != nil {
 				return fmt.Errorf("level %d: %w", level, err)
 			}
 		}
-		b = b[n+int(size):]
+		b = b[size:]
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ const (
 	ignoredNoValue     = "no_condition_value"
 	ignoredNoNumber    = "no_number"
 	ignoredManyGroups  = "too_many_groups"
+	ignoredLongGroup   = "group_too_long"
+	ignoredLongValue   = "condition_value_too_long"
 	ignoredRepeated    = "repeated"
 	ignoredUnknownRule = "unknown_rule"
 )
@@ -25,7 +27,9 @@ type metrics struct {
 	restores                                 *prometheus.CounterVec
 	evidence                                 *prometheus.CounterVec
 	late, evicted                            prometheus.Counter
-	snapshotSeconds, snapshotBytes           prometheus.Histogram
+	snapshotSeconds, snapshotPause           prometheus.Histogram
+	snapshotBytes                            prometheus.Histogram
+	snapshotFailures                         prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -51,18 +55,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return h
 	}
 	return &metrics{
-		events:          counter("tocsin_correlate_events_total", "Events matched against the rules."),
-		matched:         counter("tocsin_correlate_events_matched_total", "Events that matched at least one rule."),
-		shuffled:        counter("tocsin_correlate_shuffled_matches_total", "Matches sent to the partition of their group."),
-		shuffledBytes:   counter("tocsin_correlate_shuffled_bytes_total", "Bytes of these, before compression."),
-		ignored:         vec("tocsin_correlate_ignored_matches_total", "Matches that took no part in a window.", "reason"),
-		detections:      vec("tocsin_correlate_detections_total", "Records sent to the detections topic.", "rule", "activity"),
-		deadLetters:     vec("tocsin_correlate_dead_letters_total", "Records that could not be read.", "reason"),
-		restores:        vec("tocsin_correlate_restores_total", "Partitions taken over, by what was found of their state.", "result"),
-		evidence:        vec("tocsin_correlate_evidence_lookups_total", "Contributing events of heavy groups that detections looked for in the events topic.", "result"),
-		late:            counter("tocsin_correlate_late_events_total", "Matches older than the allowed lateness; they took no part in windows."),
-		evicted:         counter("tocsin_correlate_evicted_groups_total", "Groups given up because a memory bound was reached."),
-		snapshotSeconds: histogram("tocsin_correlate_snapshot_duration_seconds", "Time a worker stood still for a snapshot.", prometheus.ExponentialBuckets(0.001, 2, 14)),
-		snapshotBytes:   histogram("tocsin_correlate_snapshot_bytes", "Size of a snapshot, compressed.", prometheus.ExponentialBuckets(256, 4, 12)),
+		events:           counter("tocsin_correlate_events_total", "Events matched against the rules."),
+		matched:          counter("tocsin_correlate_events_matched_total", "Events that matched at least one rule."),
+		shuffled:         counter("tocsin_correlate_shuffled_matches_total", "Matches sent to the partition of their group."),
+		shuffledBytes:    counter("tocsin_correlate_shuffled_bytes_total", "Bytes of these, before compression."),
+		ignored:          vec("tocsin_correlate_ignored_matches_total", "Matches that took no part in a window.", "reason"),
+		detections:       vec("tocsin_correlate_detections_total", "Records sent to the detections topic.", "rule", "activity"),
+		deadLetters:      vec("tocsin_correlate_dead_letters_total", "Records that could not be read.", "reason"),
+		restores:         vec("tocsin_correlate_restores_total", "Partitions taken over, by what was found of their state.", "result"),
+		evidence:         vec("tocsin_correlate_evidence_lookups_total", "Contributing events of heavy groups that detections looked for in the events topic.", "result"),
+		late:             counter("tocsin_correlate_late_events_total", "Matches older than the allowed lateness; they took no part in windows."),
+		evicted:          counter("tocsin_correlate_evicted_groups_total", "Groups given up because a memory bound was reached."),
+		snapshotSeconds:  histogram("tocsin_correlate_snapshot_duration_seconds", "Time that making a snapshot took, without the wait for Kafka.", prometheus.ExponentialBuckets(0.001, 2, 14)),
+		snapshotPause:    histogram("tocsin_correlate_snapshot_pause_seconds", "Time a worker stood still for a snapshot.", prometheus.ExponentialBuckets(0.0005, 2, 14)),
+		snapshotFailures: counter("tocsin_correlate_snapshot_failures_total", "Snapshots that could not be written."),
+		snapshotBytes:    histogram("tocsin_correlate_snapshot_bytes", "Size of a snapshot, compressed.", prometheus.ExponentialBuckets(256, 4, 12)),
 	}
 }

@@ -11,17 +11,32 @@ import (
 )
 
 // outbox counts the records that a worker has sent and that Kafka has not yet
-// acknowledged. Input is committed only after flush: an output must be safe
-// before the input that caused it is given up.
+// acknowledged. Input is committed only after its outputs: they must be safe
+// before the input that caused them is given up.
 type outbox struct {
 	producer *kafka.Producer
 
 	mu      sync.Mutex
-	pending int
-	err     error         // the first failure; the worker must not commit past it
-	idle    chan struct{} // closed when pending is 0; nil while nobody waits
+	current *outputCut // what is being sent
+	err     error      // the first failure; the worker must not commit past it
 	refused []refusedRecord
 	matches []recordCount // by partition of tocsin.matches
+}
+
+// outputCut is the records that were sent between two cuts.
+type outputCut struct {
+	pending int
+	ended   bool          // nothing is added any more
+	done    chan struct{} // closed when it has ended and nothing is pending
+}
+
+func newOutputCut() *outputCut { return &outputCut{done: make(chan struct{})} }
+
+// settle is called with the outbox locked, after every change.
+func (c *outputCut) settle() {
+	if c.ended && c.pending == 0 {
+		close(c.done)
+	}
 }
 
 // recordCount counts the records of one partition. The first acked of those sent
@@ -41,7 +56,7 @@ const maxRefused = 64
 // newOutbox returns an empty one; matches is the number of partitions of
 // tocsin.matches.
 func newOutbox(p *kafka.Producer, matches int) *outbox {
-	return &outbox{producer: p, matches: make([]recordCount, matches)}
+	return &outbox{producer: p, current: newOutputCut(), matches: make([]recordCount, matches)}
 }
 
 // send hands a record to the producer and blocks while that is full. The
@@ -56,7 +71,8 @@ func (o *outbox) send(ctx context.Context, topic string, partition int, rec kafk
 		o.mu.Unlock()
 		return
 	}
-	o.pending++
+	cut := o.current
+	cut.pending++
 	var count *recordCount
 	number := uint64(0)
 	if topic == schemas.TopicMatches {
@@ -68,7 +84,6 @@ func (o *outbox) send(ctx context.Context, topic string, partition int, rec kafk
 	o.producer.ProduceAsync(ctx, topic, partition, rec, func(_ int64, err error) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.pending--
 		switch {
 		case errors.Is(err, kafka.ErrTooLarge) && len(o.refused) < maxRefused:
 			// Sending it again after a restart would stop the partition for ever.
@@ -80,10 +95,8 @@ func (o *outbox) send(ctx context.Context, topic string, partition int, rec kafk
 			// before this one has failed.
 			count.acked = number
 		}
-		if o.pending == 0 && o.idle != nil {
-			close(o.idle)
-			o.idle = nil
-		}
+		cut.pending--
+		cut.settle()
 	})
 }
 
@@ -112,23 +125,23 @@ func (o *outbox) takeRefused() []refusedRecord {
 	return refused
 }
 
-// flush waits until all that was sent is acknowledged or refused, and returns
-// what failed does.
-func (o *outbox) flush(ctx context.Context) error {
+// cut returns what was sent since the last cut. The one before must have been
+// waited for.
+func (o *outbox) cut() *outputCut {
 	o.mu.Lock()
-	if o.pending == 0 {
-		defer o.mu.Unlock()
-		return o.err
-	}
-	if o.idle == nil {
-		o.idle = make(chan struct{})
-	}
-	idle := o.idle
-	o.mu.Unlock()
-	// pending may reach 0 between the unlock and the select: the last callback
-	// closes the channel that we hold, so nothing is missed.
+	defer o.mu.Unlock()
+	c := o.current
+	o.current = newOutputCut()
+	c.ended = true
+	c.settle()
+	return c
+}
+
+// wait returns when all of c is acknowledged or refused, and then what failed
+// does.
+func (o *outbox) wait(ctx context.Context, c *outputCut) error {
 	select {
-	case <-idle:
+	case <-c.done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,7 +30,7 @@ const (
 	// maxSnapshot bounds what a restore may inflate to.
 	maxSnapshot = 4 << 30
 
-	snapshotMagic = "TSNAP1\n"
+	snapshotMagic = "TSNAP2\n"
 )
 
 var errSnapshotTorn = errors.New("snapshot is incomplete or damaged")
@@ -70,22 +71,29 @@ func newSnapshotPress() *snapshotPress {
 	return &snapshotPress{zstd: enc}
 }
 
-// encode returns header and windows in one compressed piece, which is valid
-// until the next call. appendWindows appends the windows' state.
-func (p *snapshotPress) encode(h *snapshotHeader, appendWindows func([]byte) []byte) ([]byte, error) {
+// take copies header and windows; appendWindows appends the windows' state, which
+// has about size bytes.
+func (p *snapshotPress) take(h *snapshotHeader, size int, appendWindows func([]byte) []byte) error {
 	head, err := json.Marshal(h)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.raw = append(p.raw[:0], snapshotMagic...)
+	// Growing step by step, the worker would stand still several times as long.
+	p.raw = append(slices.Grow(p.raw[:0], size), snapshotMagic...)
 	p.raw = binary.BigEndian.AppendUint32(p.raw, uint32(len(head)))
 	p.raw = append(p.raw, head...)
 	p.raw = appendWindows(p.raw)
-	p.packed = p.zstd.EncodeAll(p.raw, p.packed[:0])
-	return p.packed, nil
+	return nil
 }
 
-// decodeSnapshot is encodeSnapshot's inverse.
+// pack returns what take copied in one compressed piece, which is valid until the
+// next call.
+func (p *snapshotPress) pack() []byte {
+	p.packed = p.zstd.EncodeAll(p.raw, p.packed[:0])
+	return p.packed
+}
+
+// decodeSnapshot reads what pack returns.
 func decodeSnapshot(compressed []byte) (*snapshotHeader, []byte, error) {
 	r, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxSnapshot), zstd.WithDecoderConcurrency(1))
 	if err != nil {

@@ -234,11 +234,11 @@ func TestUnusableSnapshotFallsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrongWindows, err := encodeSnapshot(&snapshotHeader{Topic: schemas.TopicEvents, Next: 1}, []byte{200, 1, 2, 3})
+	wrongWindows, err := encodeSnapshot(&snapshotHeader{Topic: schemas.TopicEvents, Next: 1}, []byte{0, 0, 0, 0, 0, 0, 0, 200, 1, 2, 3})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrongVersion, err := encodeSnapshot(&snapshotHeader{Topic: schemas.TopicEvents, Next: 1}, []byte{5, 99, 1, 2, 3, 4})
+	wrongVersion, err := encodeSnapshot(&snapshotHeader{Topic: schemas.TopicEvents, Next: 1}, []byte{0, 0, 0, 0, 0, 0, 0, 5, 99, 1, 2, 3, 4})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,11 @@ import (
 
 // encodeSnapshot makes one snapshot, in memory of its own.
 func encodeSnapshot(h *snapshotHeader, windows []byte) ([]byte, error) {
-	return newSnapshotPress().encode(h, func(b []byte) []byte { return append(b, windows...) })
+	press := newSnapshotPress()
+	if err := press.take(h, 0, func(b []byte) []byte { return append(b, windows...) }); err != nil {
+		return nil, err
+	}
+	return press.pack(), nil
 }
 
 func TestSnapshotPressIsReused(t *testing.T) {
@@ -17,10 +21,10 @@ func TestSnapshotPressIsReused(t *testing.T) {
 	for _, size := range []int{1 << 20, 10, 0, 300_000} {
 		windows := bytes.Repeat([]byte("state "), size/6)
 		h := &snapshotHeader{Topic: "t", Partition: 3, Next: int64(size)}
-		b, err := press.encode(h, func(b []byte) []byte { return append(b, windows...) })
-		if err != nil {
+		if err := press.take(h, 0, func(b []byte) []byte { return append(b, windows...) }); err != nil {
 			t.Fatal(err)
 		}
+		b := press.pack()
 		got, state, err := decodeSnapshot(b)
 		if err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package correlate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -48,11 +47,12 @@ type worker struct {
 	out     *outbox
 	emit    *emitter
 
-	next     int64  // the first offset whose effect is not in the windows
-	sequence uint64 // of the last snapshot
-	saved    int64  // next at the last snapshot
-	savedAt  time.Time
+	next     int64     // the first offset whose effect is not in the windows
+	sequence uint64    // of the last snapshot
+	saved    int64     // next at the last snapshot
+	savedAt  time.Time // when the last one was begun
 	saveTook time.Duration
+	saving   *checkpoint // under way; nil when none is
 
 	status  workerStatus
 	counted Stats // what the metrics have of the windows' counts
@@ -137,7 +137,13 @@ func (w *worker) run(ctx context.Context) error {
 	// Outputs outlive ctx by the time that the group grants: records that end with
 	// it would fail, and all since the last snapshot would have to be done again.
 	out, stop := w.outputs(ctx)
-	defer stop()
+	defer func() {
+		stop()
+		if w.saving != nil {
+			<-w.saving.done
+			w.c.presses <- w.saving.press
+		}
+	}()
 	var buf kafka.FetchBuffer
 	for {
 		batch, err := w.a.Fetch(ctx, &buf)
@@ -173,31 +179,11 @@ func (w *worker) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if w.snapshotDue(now) {
-			select {
-			case press := <-w.c.presses:
-				err := w.checkpoint(out, press)
-				w.c.presses <- press
-				if err != nil {
-					return err
-				}
-			default:
-				// Others are at it; reading goes on meanwhile.
-			}
+		if err := w.keepSafe(out, now); err != nil {
+			return err
 		}
 	}
-	if w.next < 0 || w.next == w.saved {
-		return nil
-	}
-	select {
-	case press := <-w.c.presses:
-		defer func() { w.c.presses <- press }()
-		// When an output fails, no snapshot is written, and the next owner does them
-		// again.
-		return w.checkpoint(out, press)
-	case <-out.Done():
-		return out.Err()
-	}
+	return w.leaveSafe(out)
 }
 
 // take processes the records of a batch, until ctx ends: then it reports false,
@@ -242,62 +228,6 @@ func (w *worker) outputs(ctx context.Context) (context.Context, context.CancelFu
 // advance moves the windows to the input's watermark and reports what changed.
 func (w *worker) advance(ctx context.Context) {
 	w.windows.advance(w.input.watermark, func(e *Episode) { w.emit.episode(ctx, e) })
-}
-
-// snapshotDue spaces snapshots so that writing them takes at most about a
-// twentieth of the time, however large they are.
-func (w *worker) snapshotDue(now time.Time) bool {
-	since := now.Sub(w.savedAt)
-	return w.next >= 0 && w.next != w.saved && since >= w.c.opts.SnapshotInterval && since >= 20*w.saveTook
-}
-
-// checkpoint makes everything up to next safe: outputs first, then the
-// snapshot, then the commit. In any other order a crash in between would lose
-// what was not yet written.
-func (w *worker) checkpoint(ctx context.Context, press *snapshotPress) error {
-	start := time.Now()
-	w.input.drain(ctx)
-	if err := w.flush(ctx); err != nil {
-		return err
-	}
-	h := &snapshotHeader{Topic: w.key.topic, Partition: w.key.partition, Next: w.next}
-	w.input.save(h)
-	snapshot, err := press.encode(h, w.windows.appendSnapshot)
-	if err != nil {
-		return err
-	}
-	if err := w.c.store.save(ctx, w.key, w.sequence+1, w.c.writer, snapshot); err != nil {
-		return err
-	}
-	w.sequence++
-	w.saved, w.savedAt, w.saveTook = w.next, time.Now(), time.Since(start)
-	w.c.metrics.snapshotSeconds.Observe(w.saveTook.Seconds())
-	w.c.metrics.snapshotBytes.Observe(float64(len(snapshot)))
-	if err := w.a.Commit(ctx, w.next); err != nil {
-		if errors.Is(err, kafka.ErrFenced) {
-			return err
-		}
-		// The snapshot holds the offset; the commit only shows it.
-		w.log.Warn("commit failed", zap.Error(err))
-	}
-	return nil
-}
-
-// flush waits until all outputs are in Kafka. Those that it will never take
-// because of their size go to the dead letter topic.
-func (w *worker) flush(ctx context.Context) error {
-	if err := w.out.flush(ctx); err != nil {
-		return err
-	}
-	for _, r := range w.out.takeRefused() {
-		origin := fmt.Sprintf("output of %s/%d before offset %d to %s", w.key.topic, w.key.partition, w.next, r.topic)
-		if r.topic == schemas.TopicDeadLetter {
-			w.log.Error("BUG: a dead letter is too large and is lost", zap.String("origin", origin), zap.Error(r.err))
-			continue
-		}
-		w.deadLetter(ctx, origin, r.rec.Value, reasonTooLarge, r.err)
-	}
-	return w.out.flush(ctx)
 }
 
 // switchRules moves the windows over to a new rule set. They go through their
