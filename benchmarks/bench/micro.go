@@ -49,6 +49,11 @@ var microBars = []microBar{
 	outOfOrder("event_count"), outOfOrder("temporal"), outOfOrder("temporal_ordered"), outOfOrder("value_count"), outOfOrder("mixed"),
 	{what: "windows: memory of an event_count group, 1,000,000 of them", bench: "WindowsGroupBytes", metric: "B/group", unit: "B", bar: atMost(256)},
 	{what: "windows: restore 1,000,000 groups", bench: "WindowsSnapshot/restore", metric: "ns/op", scale: 1e-9, unit: "s", bar: atMost(10)},
+
+	{what: "identities: read and verify a revocation list of 1,000,000 entries, DER", bench: "CRL/DER/entries=1000000", metric: "s/list", unit: "s", bar: atMost(5)},
+	{what: "identities: the same, memory", bench: "CRL/DER/entries=1000000", metric: "peak-MiB", unit: "MiB", bar: atMost(300)},
+	{what: "identities: the same, PEM", bench: "CRL/PEM/entries=1000000", metric: "s/list", unit: "s", bar: atMost(5)},
+	{what: "identities: the same, memory", bench: "CRL/PEM/entries=1000000", metric: "peak-MiB", unit: "MiB", bar: atMost(300)},
 }
 
 func outOfOrder(kind string) microBar {
