@@ -108,7 +108,7 @@ func (w *worker) finish(ctx context.Context, c *checkpoint) error {
 		return nil
 	}
 	w.sequence = c.sequence
-	w.saved, w.saveTook = c.next, c.cost
+	w.saved, w.savedAt, w.saveTook = c.next, time.Now(), c.cost
 	w.c.metrics.snapshotSeconds.Observe(c.cost.Seconds())
 	w.c.metrics.snapshotBytes.Observe(float64(c.packed))
 	if err := w.a.Commit(ctx, c.next); err != nil {
@@ -124,7 +124,7 @@ func (w *worker) finish(ctx context.Context, c *checkpoint) error {
 // snapshotDue spaces snapshots so that making them takes at most about a
 // twentieth of the time, however large they are.
 func (w *worker) snapshotDue(now time.Time) bool {
-	since := now.Sub(w.savedAt)
+	since := now.Sub(w.begunAt)
 	return w.saving == nil && w.next >= 0 && w.next != w.saved && since >= w.c.opts.SnapshotInterval && since >= 20*w.saveTook
 }
 
@@ -145,7 +145,7 @@ func (w *worker) keepSafe(ctx context.Context, now time.Time) error {
 	}
 	select {
 	case press := <-w.c.presses:
-		w.savedAt = now
+		w.begunAt = now
 		saving, err := w.begin(ctx, press)
 		if err != nil {
 			w.c.presses <- press

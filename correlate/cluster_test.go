@@ -366,7 +366,7 @@ func (c *cluster) ends(topic string) []int64 {
 // await polls until done, which says what it waits for otherwise.
 func await(t testing.TB, patience time.Duration, done func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		waiting := done()
 		if waiting == "" {
 			return

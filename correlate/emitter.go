@@ -16,6 +16,7 @@ import (
 type emitter struct {
 	w        *worker
 	evidence evidenceReader
+	recent   recentIDs
 }
 
 func newEmitter(w *worker) *emitter {
@@ -42,8 +43,13 @@ func (e *emitter) episode(ctx context.Context, ep *Episode) {
 	e.send(ctx, &f)
 }
 
-// match reports a detection rule that alerts by itself.
+// match reports a detection rule that alerts by itself, once for each event.
 func (e *emitter) match(ctx context.Context, r *rules.Rule, ev *schemas.Event) {
+	lateness := e.w.c.opts.Windows.withDefaults().Lateness
+	if !e.recent.add(singleID(r.ID, ev.ID), max(0, e.w.windows.mark(0)), lateness.Milliseconds()) {
+		e.w.c.metrics.duplicates.WithLabelValues(duplicateDetection).Inc()
+		return
+	}
 	f := matchFinding(r, ev)
 	e.send(ctx, &f)
 }

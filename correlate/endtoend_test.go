@@ -2,6 +2,7 @@ package correlate
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,11 +40,24 @@ func TestSameDetectionsHoweverPartitioned(t *testing.T) {
 			if diff := cmp.Diff(ids, got); diff != "" {
 				t.Errorf("IDs of detections beside the events (-first +this):\n%s", diff)
 			}
+			single := make(map[string]int)
+			for _, f := range k.detections() {
+				if rule := f.FindingInfo.Analytic.UID; strings.HasPrefix(rule, "r-") {
+					if single[f.FindingInfo.UID]++; single[f.FindingInfo.UID] == 2 {
+						t.Errorf("%s is reported twice by %s", f.FindingInfo.RelatedEvents[0].UID, rule)
+					}
+				}
+			}
+			repeated := 0.0
 			for _, r := range running {
 				lookups += r.metric(t, "tocsin_correlate_evidence_lookups_total", evidenceRead)
 				if n := r.metric(t, "tocsin_correlate_evidence_lookups_total", evidenceMissing); n > 0 {
 					t.Errorf("evidence of %v events is missing", n)
 				}
+				repeated += r.metric(t, "tocsin_correlate_duplicates_total", duplicateDetection)
+			}
+			if repeated == 0 {
+				t.Error("no event came twice")
 			}
 		})
 	}

@@ -4,7 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/internal/watermark"
+	"github.com/tocsin-io/tocsin/schemas"
 )
 
 // TestRestoredLanesHoldTheWatermark: a lane that was slower than the others when
@@ -41,5 +45,32 @@ func TestRestoredLanesHoldTheWatermark(t *testing.T) {
 	after.tracker.Lane([]byte("slow")).Observe(1_500_000, 0)
 	if got := after.watermark(0); got != 1_499_999 {
 		t.Errorf("the watermark is %d: the slow lane was not taken for what it is", got)
+	}
+}
+
+// TestSnapshotFollowsHeldMatches: matches that wait for others to the same
+// partition are of events that a snapshot gives up, so they are sent before.
+func TestSnapshotFollowsHeldMatches(t *testing.T) {
+	t.Parallel()
+	k := fakeCluster(t, 1)
+	c := New(Options{Client: k.client, Producer: k.producer, Rules: compileRules(t, fleetRules), Logger: zap.NewNop()})
+	c.events, c.matches, c.detections, c.deadLetters = 1, 1, 2, 1
+	w := newWorker(c, &kafka.Assignment{Topic: schemas.TopicEvents})
+	w.next = 7
+	in := w.input.(*eventInput)
+	in.shuffle[0].Append(&schemas.Match{Offset: 6, Correlation: 1})
+	saved, err := w.begin(t.Context(), <-c.presses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-saved.done
+	if saved.err != nil {
+		t.Fatal(saved.err)
+	}
+	if n := w.out.matchesTo(0); n != (recordCount{sent: 1, acked: 1}) {
+		t.Errorf("the snapshot is written, and of its matches %+v", n)
+	}
+	if writers := k.snapshotWriters(schemas.TopicEvents); len(writers) != 1 {
+		t.Errorf("snapshots by %v", writers)
 	}
 }

@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -288,7 +289,10 @@ func outcomes(states map[string]*schemas.Finding) []outcome {
 			out = append(out, outcomeOf(f))
 		}
 	}
-	slices.SortFunc(out, func(a, b outcome) int { return strings.Compare(fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b)) })
+	slices.SortFunc(out, func(a, b outcome) int {
+		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Group, b.Group), cmp.Compare(a.First, b.First),
+			cmp.Compare(a.Last, b.Last), cmp.Compare(a.Count, b.Count), strings.Compare(a.Status, b.Status), strings.Compare(a.Evidence, b.Evidence))
+	})
 	return out
 }
 

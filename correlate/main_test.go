@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -16,6 +17,14 @@ var realKafka testkit.SharedKafka
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(runChild())
+	}
+	// Most of what runs side by side waits for brokers: processors are not what
+	// bounds it.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		if err := parallel.Value.Set("6"); err != nil {
+			panic(err)
+		}
 	}
 	code := m.Run()
 	realKafka.Stop()

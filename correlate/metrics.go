@@ -11,8 +11,13 @@ const (
 	ignoredManyGroups  = "too_many_groups"
 	ignoredLongGroup   = "group_too_long"
 	ignoredLongValue   = "condition_value_too_long"
-	ignoredRepeated    = "repeated"
 	ignoredUnknownRule = "unknown_rule"
+)
+
+// Where an event was found to be there already; values of the label where.
+const (
+	duplicateMatch     = "window"    // the group has it
+	duplicateDetection = "detection" // it has been reported by itself
 )
 
 // Why a record went to the dead letter topic.
@@ -25,7 +30,7 @@ type metrics struct {
 	events, matched, shuffled, shuffledBytes prometheus.Counter
 	ignored, detections, deadLetters         *prometheus.CounterVec
 	restores                                 *prometheus.CounterVec
-	evidence                                 *prometheus.CounterVec
+	evidence, duplicates                     *prometheus.CounterVec
 	late, evicted                            prometheus.Counter
 	snapshotSeconds, snapshotPause           prometheus.Histogram
 	snapshotBytes                            prometheus.Histogram
@@ -64,6 +69,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		deadLetters:      vec("tocsin_correlate_dead_letters_total", "Records that could not be read.", "reason"),
 		restores:         vec("tocsin_correlate_restores_total", "Partitions taken over, by what was found of their state.", "result"),
 		evidence:         vec("tocsin_correlate_evidence_lookups_total", "Contributing events of heavy groups that detections looked for in the events topic.", "result"),
+		duplicates:       vec("tocsin_correlate_duplicates_total", "Matches of events that had been counted already: delivered twice, or read again after a crash.", "where"),
 		late:             counter("tocsin_correlate_late_events_total", "Matches older than the allowed lateness; they took no part in windows."),
 		evicted:          counter("tocsin_correlate_evicted_groups_total", "Groups given up because a memory bound was reached."),
 		snapshotSeconds:  histogram("tocsin_correlate_snapshot_duration_seconds", "Time that making a snapshot took, without the wait for Kafka.", prometheus.ExponentialBuckets(0.001, 2, 14)),

@@ -81,7 +81,7 @@ func (w *worker) report() {
 	// New windows, after a change of the rules, may have counted less.
 	m.evicted.Add(float64(max(0, stats.EvictedGroups-before.EvictedGroups)))
 	m.late.Add(float64(max(0, stats.Late-before.Late)))
-	m.ignored.WithLabelValues(ignoredRepeated).Add(float64(max(0, stats.Repeated-before.Repeated)))
+	m.duplicates.WithLabelValues(duplicateMatch).Add(float64(max(0, stats.Repeated-before.Repeated)))
 	m.ignored.WithLabelValues(ignoredNoNumber).Add(float64(max(0, stats.Unusable-before.Unusable)))
 	w.counted = stats
 }

@@ -47,10 +47,11 @@ type worker struct {
 	out     *outbox
 	emit    *emitter
 
-	next     int64     // the first offset whose effect is not in the windows
-	sequence uint64    // of the last snapshot
-	saved    int64     // next at the last snapshot
-	savedAt  time.Time // when the last one was begun
+	next     int64  // the first offset whose effect is not in the windows
+	sequence uint64 // of the last snapshot
+	saved    int64  // next at the last snapshot
+	savedAt  time.Time
+	begunAt  time.Time // of the last one, done or not
 	saveTook time.Duration
 	saving   *checkpoint // under way; nil when none is
 
@@ -85,7 +86,7 @@ func (w *worker) newWindows() *levels {
 // which is the truth; the group's committed offset only shows the lag to others.
 func (w *worker) restore(ctx context.Context) error {
 	start := time.Now()
-	w.savedAt = start
+	w.savedAt, w.begunAt = start, start
 	w.next, w.saved = -1, -1
 	unusable := 0
 	found, err := w.c.store.load(ctx, w.key, func(snapshot []byte, sequence uint64) bool {
