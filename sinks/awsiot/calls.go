@@ -19,21 +19,17 @@ import (
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
-const (
-	attemptTimeout = 15 * time.Second
-	retryFirst     = time.Second
-	retryMax       = time.Minute
-)
+// attemptTimeout bounds one call.
+const attemptTimeout = 15 * time.Second
 
 // caller calls AWS IoT within the rates, until AWS has said yes or no.
 type caller struct {
 	opts     *Options
 	limiters map[string]*rate.Limiter
-	first    time.Duration // retryFirst; tests wait less
 }
 
 func newCaller(o *Options) *caller {
-	c := &caller{opts: o, limiters: make(map[string]*rate.Limiter), first: retryFirst}
+	c := &caller{opts: o, limiters: make(map[string]*rate.Limiter)}
 	for op, r := range Operations {
 		if configured, ok := o.Rates[op]; ok {
 			r = configured
@@ -81,7 +77,7 @@ func (c *caller) call(ctx context.Context, op string, attempt func(context.Conte
 			return &refusal{codeGaveUp, fmt.Errorf("%s, tried %d times: %w", op, n+1, err)}
 		}
 		c.opts.Status.Failed(reason, fmt.Errorf("%s: %w", op, err))
-		if err := backoff.Sleep(ctx, backoff.Delay(n, c.first, retryMax)); err != nil {
+		if err := backoff.Sleep(ctx, c.opts.Backoff.Delay(n)); err != nil {
 			return err
 		}
 	}

@@ -30,11 +30,10 @@ const (
 // response is an action under way.
 type response struct {
 	schemas.Action
-	resolved  bool // its things have been asked for
-	things    []string
-	busy      bool      // a call is being made for it
-	candidate sighting  // of a rotation: the last that was not the new certificate yet
-	again     time.Time // when to look at candidate again
+	resolved   bool // its things have been asked for
+	things     []string
+	busy       bool                 // a call is being made for it
+	candidates map[string]time.Time // of a rotation: what may be the new certificate, and when to look at it
 }
 
 // executor makes the decisions and the calls of a sink. Everything but the calls
@@ -101,7 +100,7 @@ func (e *executor) run() {
 		}
 		e.log.Error("cannot read what was done before; nothing is done until it can be", zap.Error(err))
 		e.o.Status.Failed("restore", err)
-		if backoff.Sleep(e.soft, backoff.Delay(attempt, time.Second, retryMax)) != nil {
+		if backoff.Sleep(e.soft, e.o.Backoff.Delay(attempt)) != nil {
 			return
 		}
 	}
@@ -428,9 +427,7 @@ func (e *executor) resumed(a *schemas.Action) {
 func (e *executor) tick() {
 	now := e.o.Now()
 	for _, r := range e.open {
-		if r.candidate.certificate != "" && !now.Before(r.again) {
-			e.sighted(r.ID, r.candidate)
-		}
+		e.look(r)
 		switch {
 		case r.busy || r.Deadline.IsZero() || now.Before(r.Deadline):
 		case r.State == schemas.ActionPending:

@@ -45,7 +45,7 @@ func ParseExpression(s string) (Expression, error) {
 func parseTerm(s string) (term, error) {
 	field, value, ok := strings.Cut(s, "=")
 	if !ok {
-		if s == "" || strings.Trim(s, "*") == "" {
+		if s == "" || strings.Trim(s, "*") == "" || strings.ContainsAny(s, "<>") {
 			return term{}, fmt.Errorf("want an ID, a title, or a term like level>=high; for every rule, level>=informational")
 		}
 		return term{value: strings.ToLower(s)}, nil

@@ -89,6 +89,8 @@ type Options struct {
 	MergeWithin time.Duration
 	// GiveUpAfter is how long a call is tried. Default 1 h.
 	GiveUpAfter time.Duration
+	// Backoff between attempts. Default 1 s, doubling up to 1 min.
+	Backoff sinks.Backoff
 
 	Kafka    *kafka.Client
 	Producer actionlog.Producer
@@ -132,6 +134,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxAge, 24*time.Hour)
 	setDefault(&o.MergeWithin, 10*time.Minute)
 	setDefault(&o.GiveUpAfter, time.Hour)
+	setDefault(&o.Backoff.First, time.Second)
+	setDefault(&o.Backoff.Max, time.Minute)
 	if o.Rotation.JobIDPrefix == "" {
 		o.Rotation.JobIDPrefix = "tocsin-rotate-"
 	}

@@ -14,8 +14,13 @@ import (
 // clockSkew is how far the clocks of AWS and of this process may be apart.
 const clockSkew = time.Minute
 
-// lookAgain is when a certificate that was not the new one is looked at again.
-const lookAgain = time.Minute
+const (
+	// lookAgain is when a certificate that was not the new one is looked at again.
+	lookAgain = time.Minute
+	// maxCandidates bounds the certificates that are looked at for one rotation. Who
+	// has more certificates claim the device's name only delays its rotation.
+	maxCandidates = 16
+)
 
 // sighting is that a certificate was used under some names.
 type sighting struct {
@@ -24,34 +29,58 @@ type sighting struct {
 	seen        time.Time
 }
 
-// sighted looks at a certificate that was used under a name for which a rotation
+// sighted notes a certificate that was used under a name for which a rotation
 // waits. Names are claims: what makes it the new certificate, AWS is asked.
 func (e *executor) sighted(id string, s sighting) {
 	r := e.open[id]
-	if e.o.DryRun || r == nil || r.State != schemas.ActionWaiting || r.busy || r.NewCertificateID != "" || s.certificate == r.CertificateID {
+	if e.o.DryRun || r == nil || r.State != schemas.ActionWaiting || r.NewCertificateID != "" || s.certificate == r.CertificateID {
 		return
 	}
-	since := r.Time.Add(-clockSkew) // of the step "waiting": right after the job was made
-	if !s.seen.After(since) || !slices.Contains(s.names, r.Thing) && !slices.Contains(s.names, r.ClientID) {
+	if !s.seen.After(r.since()) || !slices.Contains(s.names, r.Thing) && !slices.Contains(s.names, r.ClientID) {
 		return
 	}
-	r.candidate = sighting{}
-	is := false
-	e.call(r, func(ctx context.Context) (err error) {
-		is, err = e.api.replaced(ctx, s.certificate, r.Thing, since)
-		return err
-	}, func(err error) {
-		if err != nil || !is {
-			// Somebody else's certificate, or one that is not active or attached yet.
-			r.candidate, r.again = s, e.o.Now().Add(lookAgain)
-			e.s.logger(&r.Action).Debug("not the new certificate", zap.String("certificate", s.certificate), zap.Error(err))
-			return
+	if r.candidates == nil {
+		r.candidates = make(map[string]time.Time)
+	}
+	if _, known := r.candidates[s.certificate]; known || len(r.candidates) < maxCandidates {
+		r.candidates[s.certificate] = e.o.Now() // now is when to look
+	}
+	e.look(r)
+}
+
+// since returns when the job was made: the time of the step "waiting".
+func (r *response) since() time.Time { return r.Time.Add(-clockSkew) }
+
+// look asks AWS about one of the certificates that may be the new one, and then
+// about the next.
+func (e *executor) look(r *response) {
+	if r.busy || r.State != schemas.ActionWaiting || r.NewCertificateID != "" {
+		return
+	}
+	now := e.o.Now()
+	for candidate, due := range r.candidates {
+		if now.Before(due) {
+			continue
 		}
-		r.NewCertificateID, r.Reason = s.certificate, "the new certificate was seen; the old one is being revoked"
-		if e.record(&r.Action) {
-			e.retire(r)
-		}
-	})
+		// It may not be active or attached yet.
+		r.candidates[candidate] = now.Add(lookAgain)
+		is, since := false, r.since()
+		e.call(r, func(ctx context.Context) (err error) {
+			is, err = e.api.replaced(ctx, candidate, r.Thing, since)
+			return err
+		}, func(err error) {
+			if err != nil || !is {
+				e.s.logger(&r.Action).Debug("not the new certificate", zap.String("certificate", candidate), zap.Error(err))
+				e.look(r)
+				return
+			}
+			r.NewCertificateID, r.Reason = candidate, "the new certificate was seen; the old one is being revoked"
+			if e.record(&r.Action) {
+				e.retire(r)
+			}
+		})
+		return
+	}
 }
 
 // retire revokes the old certificate of a rotation whose new one has been seen.
