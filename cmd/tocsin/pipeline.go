@@ -11,7 +11,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/correlate"
+	"github.com/tocsin-io/tocsin/internal/identities"
 	"github.com/tocsin-io/tocsin/internal/kafka"
+	"github.com/tocsin-io/tocsin/internal/registry"
 	"github.com/tocsin-io/tocsin/internal/telemetry"
 	"github.com/tocsin-io/tocsin/internal/watermark"
 )
@@ -33,6 +35,10 @@ type plant struct {
 	running
 	client   *kafka.Client
 	producer *kafka.Producer
+
+	// Of tocsin.identities, where a stage needs it.
+	identities   *identities.Follower
+	certificates *registry.Table
 }
 
 // startStages starts what want names. Every part goes on a.life in the order

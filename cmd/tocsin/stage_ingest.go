@@ -18,6 +18,7 @@ import (
 	"github.com/tocsin-io/tocsin/ingest/identity"
 	"github.com/tocsin-io/tocsin/ingest/kinesis"
 	"github.com/tocsin-io/tocsin/internal/config"
+	"github.com/tocsin-io/tocsin/internal/registry"
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
@@ -38,10 +39,14 @@ func (p *plant) startIngest(ctx context.Context, alone bool) error {
 		return err
 	}
 	table := identity.NewBindings(maxBindings)
-	known, err := bindings.Open(ctx, p.client, p.producer, table, p.log.Named("ingest"))
-	if err != nil {
+	if err := p.openIdentities(ctx, registry.Options{}); err != nil {
 		return err
 	}
+	known := bindings.New(p.identities, p.producer, table, p.log.Named("ingest"))
+	if err := p.loadIdentities(ctx); err != nil {
+		return err
+	}
+	p.log.Info("identities", zap.Int("bindings", table.Len()), zap.Int("certificates", p.certificates.Len()))
 	p.life.Go("bindings", true, known.Run)
 	pipeline, err := ingest.New(ingest.Options{
 		Decoders: c.Decoders, Partitions: partitions, DeadLetterPartitions: deadLetters,
@@ -49,7 +54,7 @@ func (p *plant) startIngest(ctx context.Context, alone bool) error {
 		NewDecoder: func() *decode.Decoder {
 			return decode.New(decode.Options{
 				MaxInflated: int64(c.MaxInflated), MaxMessage: int(c.MaxMessage), MaxFuture: c.MaxFuture.Std(),
-				Bindings: table, Account: c.Account, Region: c.Region,
+				Bindings: table, Certificates: p.certificates, Account: c.Account, Region: c.Region,
 			})
 		},
 		BatchBytes: int(c.Batch.Bytes), BatchLinger: c.Batch.Linger.Std(),

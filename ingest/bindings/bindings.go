@@ -11,7 +11,6 @@ package bindings
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/ingest/identity"
+	"github.com/tocsin-io/tocsin/internal/identities"
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/schemas"
 )
@@ -41,7 +41,6 @@ type Binding struct {
 
 // Topic ties a table to tocsin.identities.
 type Topic struct {
-	client     *kafka.Client
 	producer   *kafka.Producer
 	table      *identity.Bindings
 	partitions int
@@ -49,49 +48,24 @@ type Topic struct {
 
 	mu      sync.Mutex
 	pending map[string]string // device by certificate ID; bounded by the certificates of a flushInterval
-	next    []int64           // by partition: the offset that follow goes on from
 }
 
 // maxPending bounds the bindings that wait to be published. Beyond it they are
 // kept in the table alone until they change again.
 const maxPending = 1 << 18
 
-// Open reads the topic into table and returns a Topic that Run keeps in step.
-// It must be called before the table is used.
-func Open(ctx context.Context, client *kafka.Client, producer *kafka.Producer, table *identity.Bindings, log *zap.Logger) (*Topic, error) {
-	partitions, err := client.Partitions(ctx, schemas.TopicIdentities)
-	if err != nil {
-		return nil, err
-	}
-	t := &Topic{
-		client: client, producer: producer, table: table, partitions: partitions, log: log,
-		pending: make(map[string]string), next: make([]int64, partitions),
-	}
-	for p := range partitions {
-		// Before reading: what is written meanwhile is read twice rather than never.
-		if t.next[p], err = client.LastOffset(ctx, schemas.TopicIdentities, p); err != nil {
-			return nil, err
-		}
-		err = client.ReadAll(ctx, schemas.TopicIdentities, p, func(r *kafka.FetchedRecord) error {
-			t.restore(r)
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("bindings: %w", err)
-		}
-	}
+// New ties a table to the topic that topic follows, and publishes what is new in
+// it from Run on. It must be called before the topic is loaded; the table must not
+// be used before it is.
+func New(topic *identities.Follower, producer *kafka.Producer, table *identity.Bindings, log *zap.Logger) *Topic {
+	t := &Topic{producer: producer, table: table, partitions: topic.Partitions(), log: log, pending: make(map[string]string)}
+	topic.Handle(keyPrefix, t.restore)
 	table.OnChange(t.changed)
-	log.Info("bindings of certificates to devices", zap.Int("certificates", table.Len()))
-	return t, nil
+	return t
 }
 
-// Run publishes new bindings and follows those of other ingesters, until ctx
-// ends; then it publishes what is left.
+// Run publishes new bindings until ctx ends; then it publishes what is left.
 func (t *Topic) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for p := range t.partitions {
-		wg.Go(func() { t.follow(ctx, p) })
-	}
 	ticker := time.NewTicker(flushInterval)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
@@ -101,7 +75,6 @@ func (t *Topic) Run(ctx context.Context) error {
 			t.flush(ctx)
 		}
 	}
-	wg.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushInterval)
 	defer cancel()
 	t.flush(last)
@@ -153,47 +126,17 @@ func (t *Topic) flush(ctx context.Context) {
 	}
 }
 
-// follow takes over what other ingesters publish, and what this one did, which
-// changes nothing.
-func (t *Topic) follow(ctx context.Context, partition int) {
-	var buf kafka.FetchBuffer
-	for ctx.Err() == nil {
-		batch, err := t.client.FetchFrom(ctx, schemas.TopicIdentities, partition, t.next[partition], &buf)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			t.log.Warn("cannot follow the bindings of other ingesters", zap.Int("partition", partition), zap.Error(err))
-			if last, lerr := t.client.LastOffset(ctx, schemas.TopicIdentities, partition); lerr == nil {
-				t.next[partition] = last
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(flushInterval):
-			}
-			continue
-		}
-		for i := range batch.Records {
-			t.restore(&batch.Records[i])
-		}
-		t.next[partition] = batch.Next
-	}
-}
-
-// restore takes a record over. The topic may hold other things, and what
-// somebody else wrote there need not be JSON.
-func (t *Topic) restore(r *kafka.FetchedRecord) {
-	certificate, ok := strings.CutPrefix(string(r.Key), keyPrefix)
-	if !ok {
+// restore takes over what other ingesters publish, and what this one did, which
+// changes nothing. What somebody else wrote there need not be JSON.
+func (t *Topic) restore(certificate, value []byte) {
+	var b Binding
+	if json.Unmarshal(value, &b) != nil || b.CertificateID != string(certificate) {
 		return
 	}
-	var b Binding
-	if json.Unmarshal(r.Value, &b) == nil && b.CertificateID == certificate {
-		t.mu.Lock()
-		_, newer := t.pending[certificate]
-		t.mu.Unlock()
-		if !newer {
-			t.table.Restore([]byte(certificate), []byte(b.Device))
-		}
+	t.mu.Lock()
+	_, newer := t.pending[b.CertificateID]
+	t.mu.Unlock()
+	if !newer {
+		t.table.Restore(certificate, []byte(b.Device))
 	}
 }

@@ -2,6 +2,7 @@ package bindings
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tocsin-io/tocsin/ingest/identity"
+	"github.com/tocsin-io/tocsin/internal/identities"
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/internal/testkit"
 	"github.com/tocsin-io/tocsin/schemas"
@@ -33,12 +35,20 @@ func start(t *testing.T, brokers []string) (*identity.Bindings, func()) {
 		t.Fatal(err)
 	}
 	table := identity.NewBindings(0)
-	topic, err := Open(ctx, client, producer, table, log)
+	follower, err := identities.Open(ctx, client, log)
 	if err != nil {
 		t.Fatal(err)
 	}
+	topic := New(follower, producer, table, log)
+	if err := follower.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan error, 1)
-	go func() { done <- topic.Run(ctx) }()
+	go func() {
+		followed := make(chan error, 1)
+		go func() { followed <- follower.Run(ctx) }()
+		done <- errors.Join(topic.Run(ctx), <-followed)
+	}()
 	return table, func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/ingest/identity"
 	"github.com/tocsin-io/tocsin/internal/jsonscan"
+	"github.com/tocsin-io/tocsin/internal/registry"
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
@@ -66,6 +67,9 @@ type Options struct {
 	// events show it. Share one between the decoders of a process. Nil: none is
 	// remembered.
 	Bindings *identity.Bindings
+	// Certificates stamp events with what is known of their certificate. Nil: events
+	// say nothing of it.
+	Certificates *registry.Table
 	// Account and Region stand in where neither the record nor Hints name them.
 	Account, Region string
 }

@@ -60,6 +60,9 @@ func (d *Decoder) finish(o *origin, ms int64, timed bool) {
 	if len(ev.Region) == 0 {
 		ev.Region = o.region
 	}
+	if d.opts.Certificates != nil {
+		d.opts.Certificates.Stamp(ev)
+	}
 	ev.Device = identity.DeviceKey(&d.arena, ev, d.bound(ev))
 	if ev.ID == (schemas.EventID{}) {
 		ev.ID = o.eventID(ev)

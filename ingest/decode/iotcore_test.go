@@ -145,13 +145,13 @@ func TestBindings(t *testing.T) {
 			t.Errorf("%s: device %q, want %q", test.name, device, test.want)
 		}
 	}
-	d := New(Options{Binder: registry{certA: "from-registry"}, Bindings: identity.NewBindings(0)})
+	d := New(Options{Binder: boundBy{certA: "from-registry"}, Bindings: identity.NewBindings(0)})
 	run(d, []byte(entry("Connect", "Success", "pump-1", certA)), Hints{})
 	if got := run(d, []byte(finding), Hints{}); string(got.Events[0].Device) != "from-registry" {
 		t.Errorf("device %q, want the registry's", got.Events[0].Device)
 	}
 }
 
-type registry map[string]string
+type boundBy map[string]string
 
-func (r registry) DeviceOf(certificateID []byte) []byte { return []byte(r[string(certificateID)]) }
+func (r boundBy) DeviceOf(certificateID []byte) []byte { return []byte(r[string(certificateID)]) }

@@ -13,7 +13,7 @@ const (
 	groupWords = 2 * groupSize
 	// maxLoad is how full an index may be, in entries of 16: fuller, too many IDs are
 	// not in the group where they are looked for first.
-	maxLoad   = 12
+	maxLoad   = 10
 	minGroups = 64
 
 	// Fingerprints that are none.

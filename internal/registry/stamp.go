@@ -59,6 +59,7 @@ func (t *Table) stampSlowly(ev *schemas.Event) {
 		t.mu.RUnlock()
 		if ev.IngestTime >= t.completeFrom.Load() {
 			ev.CertificateStatus = schemas.CertUnknown
+			t.strangers.note(ev.CertificateID)
 		}
 		return
 	}

@@ -47,6 +47,7 @@ type Table struct {
 	// completeFrom is when what is not in the table is unknown, in Unix
 	// milliseconds.
 	completeFrom atomic.Int64
+	strangers    *strangers
 
 	// writing is held by whoever changes the table, for the whole change; mu in
 	// addition while readers must not look.
@@ -68,7 +69,8 @@ type issuer struct{ keyID, name string }
 // New returns an empty table.
 func New(opts Options) *Table {
 	t := &Table{
-		prints: newFingerprints(), seed: maphash.MakeSeed(), slab: newSlab(), texts: newDictionary(),
+		strangers: newStrangers(),
+		prints:    newFingerprints(), seed: maphash.MakeSeed(), slab: newSlab(), texts: newDictionary(),
 		serials: newRefIndex(0), known: make(map[issuer]struct{}), crowds: make(map[string]struct{}),
 	}
 	t.enc.texts = &t.texts
