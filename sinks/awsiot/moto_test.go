@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"os"
 	"testing"
@@ -81,11 +82,12 @@ func TestAgainstMoto(t *testing.T) {
 	r := newRig(t)
 	api, connections := clientsOf(t, moto.Endpoint(t))
 	rotated, bad := device(t, api, "valve-1"), device(t, api, "valve-2")
-	if _, err := api.CreateThingGroup(t.Context(), &iot.CreateThingGroupInput{ThingGroupName: aws.String("quarantine")}); err != nil {
+	group := fmt.Sprint("quarantine-", time.Now().UnixNano()) // moto outlives the test
+	if _, err := api.CreateThingGroup(t.Context(), &iot.CreateThingGroupInput{ThingGroupName: &group}); err != nil {
 		t.Fatal(err)
 	}
 	o := r.options()
-	o.Control, o.Connections = api, connections
+	o.Control, o.Connections, o.QuarantineGroup = api, connections, group
 	o.Bindings = []Binding{
 		{Rules: []string{"level=medium"}, Actions: []string{schemas.KindRotate}},
 		{Rules: []string{"level>=high"}, Actions: []string{schemas.KindQuarantine, schemas.KindDeactivate}},
@@ -107,7 +109,7 @@ func TestAgainstMoto(t *testing.T) {
 	if got := status(bad); got != types.CertificateStatusInactive {
 		t.Errorf("the bad certificate is %s", got)
 	}
-	members, err := api.ListThingsInThingGroup(t.Context(), &iot.ListThingsInThingGroupInput{ThingGroupName: aws.String("quarantine")})
+	members, err := api.ListThingsInThingGroup(t.Context(), &iot.ListThingsInThingGroupInput{ThingGroupName: &group})
 	if err != nil || len(members.Things) != 1 || members.Things[0] != "valve-2" {
 		t.Errorf("quarantine: %v, %v", members, err)
 	}
@@ -139,11 +141,12 @@ func TestCallsAreIdempotent(t *testing.T) {
 	r := newRig(t)
 	api, connections := clientsOf(t, moto.Endpoint(t))
 	id := device(t, api, "valve-9")
-	if _, err := api.CreateThingGroup(t.Context(), &iot.CreateThingGroupInput{ThingGroupName: aws.String("quarantine-9")}); err != nil {
+	group := fmt.Sprint("quarantine-", time.Now().UnixNano())
+	if _, err := api.CreateThingGroup(t.Context(), &iot.CreateThingGroupInput{ThingGroupName: &group}); err != nil {
 		t.Fatal(err)
 	}
 	o := r.options().withDefaults()
-	o.Control, o.Connections, o.QuarantineGroup = api, connections, "quarantine-9"
+	o.Control, o.Connections, o.QuarantineGroup = api, connections, group
 	c := newCaller(&o)
 	for range 2 {
 		if err := c.quarantine(t.Context(), "valve-9"); err != nil {
