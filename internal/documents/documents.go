@@ -64,6 +64,16 @@ type limited struct {
 
 func limit(r io.Reader, n int64) io.Reader { return &limited{r: r, left: n, limit: n} }
 
+// DefaultLimit bounds a document where nothing else does.
+const DefaultLimit = 256 << 20
+
+func orDefault(n int64) int64 {
+	if n <= 0 {
+		return DefaultLimit
+	}
+	return n
+}
+
 func (l *limited) Read(p []byte) (int, error) {
 	if l.left < 0 {
 		return 0, l.err()

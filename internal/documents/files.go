@@ -21,7 +21,7 @@ import (
 type Files struct {
 	Path     string
 	Suffixes []string
-	Limit    int64 // bytes of a file
+	Limit    int64 // bytes of a file; 0: DefaultLimit
 }
 
 func (f *Files) String() string { return f.Path }
@@ -118,7 +118,7 @@ func (f *Files) Open(_ context.Context, location, version string) (*Document, er
 		file.Close()
 		return nil, ErrUnchanged
 	}
-	return &Document{Ref: ref, ReadCloser: readCloser{limit(file, f.Limit), file}}, nil
+	return &Document{Ref: ref, ReadCloser: readCloser{limit(file, orDefault(f.Limit)), file}}, nil
 }
 
 type readCloser struct {

@@ -26,7 +26,7 @@ type HTTP struct {
 
 // HTTPOptions configure an HTTP.
 type HTTPOptions struct {
-	Limit        int64         // bytes of the document
+	Limit        int64         // bytes of the document; 0: DefaultLimit
 	Timeout      time.Duration // from the request to the last byte. Default 2 min
 	AllowPrivate bool          // addresses of private networks, too
 }
@@ -49,7 +49,7 @@ func NewHTTP(rawURL string, o HTTPOptions) (*HTTP, error) {
 	if !o.AllowPrivate {
 		dialer.Control = publicaddr.Control
 	}
-	return &HTTP{url: u, limit: o.Limit, client: &http.Client{
+	return &HTTP{url: u, limit: orDefault(o.Limit), client: &http.Client{
 		Timeout:       o.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{

@@ -13,7 +13,7 @@ type Options struct {
 	// Suffixes are those of the files and objects that count in a directory or
 	// under a prefix.
 	Suffixes []string
-	// Limit bounds the bytes of a document.
+	// Limit bounds the bytes of a document; 0: DefaultLimit.
 	Limit int64
 	// AllowPrivate permits HTTP addresses in private networks.
 	AllowPrivate bool

@@ -47,7 +47,7 @@ type S3 struct {
 	Bucket   string
 	Prefix   string
 	Suffixes []string
-	Limit    int64 // bytes of an object
+	Limit    int64 // bytes of an object; 0: DefaultLimit
 }
 
 func (s *S3) String() string { return "s3://" + s.Bucket + "/" + s.Prefix }
@@ -99,10 +99,10 @@ func (s *S3) Open(ctx context.Context, location, version string) (*Document, err
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", location, err)
 	}
-	if n := aws.ToInt64(out.ContentLength); n > s.Limit {
+	if n := aws.ToInt64(out.ContentLength); n > orDefault(s.Limit) {
 		out.Body.Close()
-		return nil, fmt.Errorf("%s: %w: %d bytes, more than %d", location, ErrTooLarge, n, s.Limit)
+		return nil, fmt.Errorf("%s: %w: %d bytes, more than %d", location, ErrTooLarge, n, orDefault(s.Limit))
 	}
 	ref := Ref{Location: location, Version: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified)}
-	return &Document{Ref: ref, ReadCloser: readCloser{limit(out.Body, s.Limit), out.Body}}, nil
+	return &Document{Ref: ref, ReadCloser: readCloser{limit(out.Body, orDefault(s.Limit)), out.Body}}, nil
 }

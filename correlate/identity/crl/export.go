@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,15 +115,21 @@ func (x *Exporter) Write(states []State) (changed bool, err error) {
 			x.Metrics.export("unchanged")
 		}
 	}()
-	var parts []string
+	lists := make(map[string]string, len(states)) // hashes by path
 	for i := range states {
 		if x.Held(&states[i]) {
-			parts = append(parts, x.part(&states[i]))
+			lists[x.part(&states[i])] = states[i].SHA256
 		}
 	}
-	slices.Sort(parts)
-	parts = slices.Compact(parts)
-	if err := x.remove(func(path string) bool { return !slices.Contains(parts, path) }); err != nil {
+	var parts []string
+	seen := make(map[string]bool, len(lists))
+	for _, path := range slices.Sorted(maps.Keys(lists)) {
+		if sum := lists[path]; !seen[sum] { // one list may be in several places
+			seen[sum] = true
+			parts = append(parts, path)
+		}
+	}
+	if err := x.remove(func(path string) bool { _, ok := lists[path]; return !ok }); err != nil {
 		return false, err
 	}
 	if len(parts) == 0 {
