@@ -89,7 +89,6 @@ type Windows struct {
 	// lastEvidence is that of the last event.
 	lastEvidence uint32
 	hooks        testHooks
-	encoded      []byte // scratch memory of AppendSnapshot
 }
 
 // testHooks break the engine on purpose, to prove that the tests notice.

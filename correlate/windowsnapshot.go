@@ -10,7 +10,10 @@ import (
 )
 
 // windowsVersion is the first byte of a snapshot.
-const windowsVersion = 2
+const windowsVersion = 3
+
+// groupsSize is the size of the length before all groups.
+const groupsSize = 8
 
 // errWindows is in the chain of every error about a snapshot of windows.
 var errWindows = errors.New("snapshot of windows is damaged")
@@ -25,6 +28,13 @@ func (w *Windows) AppendSnapshot(dst []byte) []byte {
 	e.varint(w.stats.EvictedGroups)
 	e.varint(w.stats.Late)
 
+	e.uvarint(uint64(w.stats.Groups))
+	e.uvarint(w.tick)
+	// The groups go where they stay, with their length before them: a copy of them
+	// all would be most of the time that the caller stands still.
+	at := len(e.b)
+	e.b = append(e.b, make([]byte, groupsSize)...)
+
 	// Blobs are written once, and referred to by the order in which they came up.
 	index := make([]uint32, len(w.blobs.all))
 	var order []uint32
@@ -38,22 +48,19 @@ func (w *Windows) AppendSnapshot(dst []byte) []byte {
 		}
 		return uint64(index[id])
 	}
-	one, groups := encoder{}, encoder{w.encoded[:0]}
+	one := encoder{}
 	w.groups.each(func(g *group) {
 		one.b = one.b[:0]
 		one.group(w, g, blob)
 		// With its length before it, a group of a rule that is gone can be passed over.
-		groups.b = binary.BigEndian.AppendUint64(groups.b, g.rule.c.Hash)
-		groups.bytes(one.b)
+		e.b = binary.BigEndian.AppendUint64(e.b, g.rule.c.Hash)
+		e.bytes(one.b)
 	})
+	binary.BigEndian.PutUint64(e.b[at:], uint64(len(e.b)-at-groupsSize))
 	e.uvarint(uint64(len(order)))
 	for _, id := range order {
 		e.bytes(w.blobs.text(id))
 	}
-	e.uvarint(uint64(w.stats.Groups))
-	e.uvarint(w.tick)
-	e.b = append(e.b, groups.b...)
-	w.encoded = groups.b
 	return binary.BigEndian.AppendUint32(e.b, crc32.Checksum(e.b[start:], castagnoli))
 }
 
@@ -149,6 +156,14 @@ func (w *Windows) Restore(b []byte) error {
 	w.mark = d.varint()
 	w.stats.EvictedGroups = d.varint()
 	w.stats.Late = d.varint()
+	n := d.count(9)
+	// Uses are written as how long ago they were; none is longer ago than this.
+	w.tick = d.uvarint()
+	size := binary.BigEndian.Uint64(d.take(groupsSize))
+	if d.failed || size > uint64(len(d.b)) {
+		return fmt.Errorf("%w: length of the groups", errWindows)
+	}
+	groups := decoder{b: d.take(int(size))}
 	texts := make([]snapshotText, d.count(1)+1)
 	for i := 1; i < len(texts); i++ {
 		texts[i].text = d.bytes()
@@ -159,21 +174,18 @@ func (w *Windows) Restore(b []byte) error {
 			byHash[r.c.Hash] = r
 		}
 	}
-	n := d.count(9)
-	// Uses are written as how long ago they were; none is longer ago than this.
-	w.tick = d.uvarint()
 	for range n {
-		hash := binary.BigEndian.Uint64(d.take(8))
-		one := decoder{b: d.bytes()}
-		if r := byHash[hash]; r != nil && !d.failed {
+		hash := binary.BigEndian.Uint64(groups.take(8))
+		one := decoder{b: groups.bytes()}
+		if r := byHash[hash]; r != nil && !groups.failed {
 			one.group(w, r, texts)
-			d.failed = one.failed || len(one.b) > 0
+			groups.failed = one.failed || len(one.b) > 0
 		}
-		if d.failed {
+		if groups.failed {
 			break
 		}
 	}
-	if d.failed || len(d.b) > 0 {
+	if d.failed || len(d.b) > 0 || groups.failed || len(groups.b) > 0 {
 		return fmt.Errorf("%w: contents", errWindows)
 	}
 	return nil
