@@ -225,6 +225,7 @@ type Correlate struct {
 type Sinks struct {
 	ClickHouse ClickHouseSink `yaml:"clickhouse"`
 	Webhooks   []Webhook      `yaml:"webhooks"`
+	AWSIoT     []AWSIoT       `yaml:"awsiot"`
 }
 
 // ClickHouseSink writes events and detections to the store.

@@ -331,6 +331,7 @@ func (v *validator) sinks(c *Sinks) {
 		}
 		v.webhook(path, w)
 	}
+	v.awsIoT(c.AWSIoT)
 }
 
 func (v *validator) webhook(path string, w *Webhook) {
