@@ -26,6 +26,9 @@ const (
 	// KeyChange + certificate ID + "/" + partition of tocsin.events:
 	// StatusChange, by the worker of that partition.
 	KeyChange = "change/"
+	// KeyImport + certificate ID: Certificate, by tocsin identities import; the
+	// registry merges it.
+	KeyImport = "import/"
 	// KeyDevice + device key: Device, by the worker of the device's partition.
 	KeyDevice = "device/"
 )
