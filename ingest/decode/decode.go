@@ -152,6 +152,7 @@ type Decoder struct {
 	// Of the event being built.
 	ev    schemas.Event
 	arena []byte // texts of ev that are not in the input as they are
+	flat  flat   // message of ev, where it is not in the input as it is
 
 	gzip   *gzip.Reader
 	src    bytes.Reader

@@ -17,6 +17,8 @@ const (
 	formatGuardDuty
 	formatViolation
 	formatAuditFinding
+	formatDeviceReport
+	formatMetricsExport
 	formatEventBridge
 )
 
@@ -40,6 +42,10 @@ func formatOf(rec *record, iotLog bool) format {
 		return formatViolation
 	case rec.has(fCheckName) && (rec.has(fFindingID) || rec.has(fTaskID)):
 		return formatAuditFinding
+	case isDeviceReport(rec):
+		return formatDeviceReport
+	case isMetricsExport(rec):
+		return formatMetricsExport
 	case iotLog && rec.has(fEventType):
 		return formatIoT
 	}
@@ -85,6 +91,10 @@ func (d *Decoder) format(f format, rec *record, o origin) {
 		d.violation(rec, o)
 	case formatAuditFinding:
 		d.auditFinding(rec, o)
+	case formatDeviceReport:
+		d.deviceReport(rec, o)
+	case formatMetricsExport:
+		d.metricsExport(rec, o)
 	default:
 		d.genericRecord(rec, o)
 	}

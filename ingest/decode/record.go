@@ -104,6 +104,12 @@ const (
 	fFindingTime
 	fNonCompliantResource
 
+	// Device Defender device-side metrics and metrics export.
+	fHeader
+	fMetrics
+	fCustomMetrics
+	fVersion
+
 	numFields
 )
 
@@ -255,6 +261,14 @@ func fieldOf(name []byte) field {
 		return fFindingTime
 	case "nonCompliantResource":
 		return fNonCompliantResource
+	case "header", "hed":
+		return fHeader
+	case "metrics", "met":
+		return fMetrics
+	case "custom_metrics", "cmet":
+		return fCustomMetrics
+	case "version":
+		return fVersion
 	}
 	return noField
 }
