@@ -44,8 +44,8 @@ const (
 	streams = 3
 	// tick is how often each stream sends what has happened.
 	tick = 200 * time.Millisecond
-	// maxOutstanding bounds the requests that are on their way or being repeated;
-	// when all ingesters are away, time stands still for the fleet.
+	// maxOutstanding bounds the requests that are on their way or being repeated. When
+	// all ingesters are away, what happens meanwhile is sent in one go afterwards.
 	maxOutstanding = 256
 )
 

@@ -15,8 +15,8 @@
 // restart without a store of its own: everything in tocsin.detections before the
 // committed offset has been dealt with, so the sink reads the last records before
 // it and remembers their IDs; what was taken beyond it, behind a message that the
-// receiver does not take, is in the commit's metadata. A correlator that replays writes the same
-// detections again; their IDs are known, and they are not sent again.
+// receiver does not take, is in the commit's metadata. A correlator that replays
+// writes the same detections again; their IDs are known, and they are not sent again.
 //
 // # Order
 //
