@@ -113,7 +113,7 @@ func (a *app) stop() error {
 type stages struct {
 	ingest    bool
 	correlate bool
-	sinks     []string // "clickhouse", "webhook:<name>"
+	sinks     []string // "clickhouse", "webhook:<name>", "awsiot:<name>"
 }
 
 func (s stages) String() string {
@@ -138,6 +138,9 @@ func allSinks(cfg *config.Config) []string {
 	}
 	for _, w := range cfg.Sinks.Webhooks {
 		sinks = append(sinks, sinkWebhook+w.Name)
+	}
+	for _, a := range cfg.Sinks.AWSIoT {
+		sinks = append(sinks, sinkAWSIoT+a.Name)
 	}
 	return sinks
 }

@@ -33,10 +33,14 @@ func (p *plant) startSinks(ctx context.Context, names []string) error {
 	}
 	s := &sinkStarter{plant: p, metrics: sinks.NewMetrics(p.metrics), dead: sinks.NewDeadLetters(p.producer, partitions)}
 	for _, name := range names {
-		if name == sinkClickHouse {
+		kind, own, _ := strings.Cut(name, ":")
+		switch kind + ":" {
+		case sinkWebhook:
+			err = s.startWebhook(own)
+		case sinkAWSIoT:
+			err = s.startAWSIoT(ctx, own)
+		default:
 			err = s.startClickHouse(ctx)
-		} else {
-			err = s.startWebhook(strings.TrimPrefix(name, sinkWebhook))
 		}
 		if err != nil {
 			return fmt.Errorf("sink %s: %w", name, err)
@@ -122,7 +126,7 @@ func (s *sinkStarter) startClickHouse(ctx context.Context) error {
 			Name:            table.name, Metrics: s.metrics, Status: status, Logger: s.log.Named(table.name),
 		})
 		group := s.cfg.Sinks.ClickHouse.GroupID + strings.TrimPrefix(table.name, "clickhouse")
-		s.run(sink, table.name, table.topic, group, status, migrated)
+		s.run(sink, table.name, table.topic, group, status.Err, migrated)
 	}
 	return nil
 }
@@ -198,12 +202,13 @@ func (s *sinkStarter) startWebhook(name string) error {
 	}
 	ready := make(chan struct{})
 	close(ready)
-	s.run(sink, integration, schemas.TopicDetections, "tocsin-"+integration, status, ready)
+	s.run(sink, integration, schemas.TopicDetections, "tocsin-"+integration, status.Err, ready)
 	return nil
 }
 
-// run feeds a sink from its topic, once ready is closed.
-func (s *sinkStarter) run(sink sinks.Sink, name, topic, group string, status *sinks.Status, ready <-chan struct{}) {
+// run feeds a sink from its topic, once ready is closed. works says why the sink
+// does not work.
+func (s *sinkStarter) run(sink sinks.Sink, name, topic, group string, works func() error, ready <-chan struct{}) {
 	runner := sinks.NewRunner(sink, sinks.Options{
 		Name: name, Topic: topic, GroupID: group, Client: s.client, DeadLetters: s.dead,
 		Metrics: s.metrics, Registerer: s.app.metrics, Logger: s.log.Named(name),
@@ -216,7 +221,7 @@ func (s *sinkStarter) run(sink sinks.Sink, name, topic, group string, status *si
 			return nil
 		}
 	})
-	s.checks.Add("sink "+name, func(context.Context) error { return status.Err() })
+	s.checks.Add("sink "+name, func(context.Context) error { return works() })
 }
 
 // migrateStore brings the tables up to date, or shows what is missing.

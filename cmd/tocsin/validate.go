@@ -78,6 +78,12 @@ func (c *validateCmd) check() ([]finding, string, error) {
 	case err != nil:
 		return nil, "", err
 	}
+	if cfg != nil {
+		for _, f := range checkAWSIoT(cfg.Sinks.AWSIoT) {
+			f.File = c.File
+			found = append(found, f)
+		}
+	}
 	correlate := &config.Correlate{Builtin: len(c.Rules) == 0, Rules: c.Rules}
 	if cfg != nil && len(c.Rules) == 0 {
 		correlate = &cfg.Correlate
