@@ -26,13 +26,15 @@ type cli struct {
 	Run                runCmd                `cmd:"" help:"Run all stages in one process."`
 	Ingest             ingestCmd             `cmd:"" help:"Run the first stage: sources to Kafka."`
 	Correlate          correlateCmd          `cmd:"" help:"Run the second stage: rules over the events in Kafka."`
-	Sink               sinkCmd               `cmd:"" help:"Run the third stage: ClickHouse and webhooks."`
+	Sink               sinkCmd               `cmd:"" help:"Run the third stage: ClickHouse, webhooks and responses in AWS IoT."`
 	Demo               demoCmd               `cmd:"" help:"Show the whole pipeline on a simulated fleet under attack."`
 	Migrate            migrateCmd            `cmd:"" help:"Create or update the tables in ClickHouse."`
 	Validate           validateCmd           `cmd:"" help:"Check a configuration and its rules."`
 	Rules              rulesCmd              `cmd:"" help:"Check, list, test and explain rules."`
 	Backtest           backtestCmd           `cmd:"" help:"Run rules over events of the past."`
 	State              stateCmd              `cmd:"" help:"Show what the partitions of a running correlator hold."`
+	Identities         identitiesCmd         `cmd:"" help:"Look up, list, import and export certificates."`
+	Actions            actionsCmd            `cmd:"" help:"List, approve and reject automated responses."`
 	Tap                tapCmd                `cmd:"" help:"Print a Kafka topic as JSON lines."`
 	Generate           generateCmd           `cmd:"" help:"Simulate the logs of a fleet."`
 	Version            versionCmd            `cmd:"" help:"Print the version."`
