@@ -1,16 +1,19 @@
 package correlate
 
-import "github.com/tocsin-io/tocsin/rules"
+import (
+	"math/bits"
+
+	"github.com/tocsin-io/tocsin/rules"
+)
 
 // coverWindows looks at the windows that contain the new entry, for conditions
 // that more events can only make truer: windows that held before still do, so
-// only these can be new.
-func (g *group) coverWindows(w *Windows, at int) {
+// only these can be new. It reports whether one holds.
+func (g *group) coverWindows(w *Windows, at int) bool {
 	r := g.rule
 	e := *g.at(at)
 	if r.c.Type == rules.EventCount {
-		g.coverCount(w, at, &e)
-		return
+		return g.coverCount(w, at, &e)
 	}
 	if g.many != nil {
 		more := g.extra()
@@ -19,34 +22,49 @@ func (g *group) coverWindows(w *Windows, at int) {
 		} else {
 			more.index.add(g, &e)
 		}
-		if first, last, ok := more.index.holding(e.time); ok {
+		first, last, ok := more.index.holding(e.time)
+		if ok {
 			g.cover(w, g.first(first), g.first(last+r.span+1)-1, &e)
 		}
-		return
+		return ok
 	}
-	i, end := g.first(e.time-r.span), g.len()
-	if at < end-1 {
-		end = g.first(e.time + r.span + 1)
+	i, end, steps := g.around(at)
+	if end-i < r.least || r.c.Type == rules.Temporal && r.c.Expr == nil && bits.OnesCount64(steps) < min(r.least, 64) {
+		return false
 	}
-	if end-i < r.least {
-		return
-	}
-	if from, to := g.measureWindows(i, at); from >= 0 {
+	from, to := g.measureWindows(i, at)
+	if from >= 0 {
 		// They all contain the new entry, so they are one piece.
 		g.cover(w, from, to, &e)
 	}
+	return from >= 0
+}
+
+// around returns the first of the entries that can be in a window with entry at
+// and the one behind the last of them, and the steps that they have, of which
+// those above the 64th are one. There are few entries.
+func (g *group) around(at int) (i, j int, steps uint64) {
+	live := g.few[g.skip:]
+	t, span := live[at].time, g.rule.span
+	for i = at; i > 0 && live[i-1].time >= t-span; i-- {
+		steps |= 1 << min(live[i-1].step, 63)
+	}
+	for j = at; j < len(live) && live[j].time <= t+span; j++ {
+		steps |= 1 << min(live[j].step, 63)
+	}
+	return i, j, steps
 }
 
 // coverCount is coverWindows for event_count. The window that begins with entry i
 // has enough events if the one so many behind i is in it.
-func (g *group) coverCount(w *Windows, at int, e *entry) {
+func (g *group) coverCount(w *Windows, at int, e *entry) bool {
 	n, least, span := g.len(), g.rule.least, g.rule.span
 	holds := func(i int) bool {
 		k := i + least - 1
 		return k < n && g.at(k).time-g.at(i).time <= span
 	}
 	if n < least || at == n-1 && !holds(n-least) {
-		return
+		return false
 	}
 	// The new entry is in the windows that begin from low on. Where there are more
 	// of these than a window needs, the first of them has enough; of the others
@@ -56,7 +74,7 @@ func (g *group) coverCount(w *Windows, at int, e *entry) {
 	for ; from <= at && !holds(from); from++ {
 	}
 	if from > at {
-		return
+		return false
 	}
 	last := at
 	for !holds(last) {
@@ -67,6 +85,7 @@ func (g *group) coverCount(w *Windows, at int, e *entry) {
 		to = g.first(g.at(last).time+span+1) - 1
 	}
 	g.cover(w, from, to, e)
+	return true
 }
 
 // measureWindows looks at the windows that begin with the entries from i to at,
@@ -77,11 +96,12 @@ func (g *group) measureWindows(i, at int) (from, to int) {
 	from = -1
 	m := g.rule.scratch
 	m.reset()
-	n := len(g.few)
+	live := g.few[g.skip:]
+	n := len(live)
 	for j := i; i <= at; i++ {
-		end := g.few[i].time + g.rule.span
-		for j < n && g.few[j].time <= end {
-			m.add(&g.few[j])
+		end := live[i].time + g.rule.span
+		for j < n && live[j].time <= end {
+			m.add(&live[j])
 			j++
 		}
 		if m.holds() {
@@ -93,7 +113,7 @@ func (g *group) measureWindows(i, at int) (from, to int) {
 		if at == n-1 {
 			break // of the windows that contain the last entry the first is the longest
 		}
-		m.remove(&g.few[i])
+		m.remove(&live[i])
 	}
 	return from, to
 }

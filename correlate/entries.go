@@ -40,21 +40,24 @@ func (e *entry) compare(o *entry) int {
 // quick to look through; many are blocks, so that one that comes out of order
 // moves a block's worth of others at most. Entries are named by their rank.
 type entryList struct {
-	few  []entry
+	few  []entry // from skip on: what is dropped leaves the others where they are
 	many *entryBlocks
+	skip int32
 }
 
 // A list has blocks from fewEntries on, and until it has less than half of them.
 const (
 	fewEntries   = 64
 	blockEntries = 128
+	// A block that grows at its end is left some room for what comes late.
+	blockFill = 96
 )
 
 func (l *entryList) len() int {
 	if l.many != nil {
 		return l.many.n
 	}
-	return len(l.few)
+	return len(l.few) - int(l.skip)
 }
 
 // at returns the entry of a rank. It is valid until the list changes.
@@ -62,7 +65,7 @@ func (l *entryList) at(i int) *entry {
 	if l.many != nil {
 		return l.many.at(i)
 	}
-	return &l.few[i]
+	return &l.few[int(l.skip)+i]
 }
 
 // search returns the rank of the first entry that is not before e.
@@ -70,25 +73,28 @@ func (l *entryList) search(e *entry) int {
 	if l.many != nil {
 		return l.many.search(e)
 	}
-	return sort.Search(len(l.few), func(i int) bool { return l.few[i].compare(e) >= 0 })
+	live := l.few[l.skip:]
+	return sort.Search(len(live), func(i int) bool { return live[i].compare(e) >= 0 })
 }
 
 // insert puts e at rank i.
 func (l *entryList) insert(i int, e *entry) {
-	if l.many == nil && len(l.few) == fewEntries {
-		l.many = newEntryBlocks(l.few)
-		l.few = nil
+	if l.many == nil && l.len() == fewEntries {
+		l.many = newEntryBlocks(l.few[l.skip:])
+		l.few, l.skip = nil, 0
 	}
 	if l.many != nil {
 		l.many.insert(i, e)
 		return
 	}
 	if n := len(l.few); n == cap(l.few) {
-		grown := make([]entry, n, min(n+n/2+1, fewEntries))
-		copy(grown, l.few)
-		l.few = grown
+		to := l.few
+		if live := l.len(); 4*live > 3*n {
+			to = make([]entry, min(live+live/2+1, fewEntries))
+		}
+		l.few, l.skip = to[:copy(to, l.few[l.skip:])], 0
 	}
-	l.few = slices.Insert(l.few, i, *e)
+	l.few = slices.Insert(l.few, int(l.skip)+i, *e)
 }
 
 // assign makes the entry of rank i a contributing event of an episode, or with 0
@@ -138,13 +144,12 @@ func (l *entryList) removeFirst(n int) {
 		}
 		return
 	}
-	left := copy(l.few, l.few[n:])
-	l.few = l.few[:left]
-	switch {
+	l.skip += int32(n)
+	switch left := l.len(); {
 	case left == 0:
-		l.few = nil
+		l.few, l.skip = nil, 0
 	case cap(l.few) >= 8 && left <= cap(l.few)/4:
-		l.few = append(make([]entry, 0, cap(l.few)/2), l.few...)
+		l.few, l.skip = append(make([]entry, 0, cap(l.few)/2), l.few[l.skip:]...), 0
 	}
 }
 
@@ -281,7 +286,7 @@ func (b *entryBlocks) search(e *entry) int {
 func (b *entryBlocks) insert(i int, e *entry) {
 	if i == b.n {
 		last := len(b.blocks) - 1
-		if len(b.blocks[last].entries) == blockEntries {
+		if len(b.blocks[last].entries) >= blockFill {
 			b.blocks = append(b.blocks, entryBlock{entries: make([]entry, 0, blockEntries)})
 			last++
 			// The new node of the tree is the sum of those below it; its own block is

@@ -7,19 +7,21 @@ import (
 	"github.com/tocsin-io/tocsin/rules"
 )
 
-// group is the live events of one group, and its episodes. What every event
-// looks at comes first.
+// group is the live events of one group, and its episodes. It is two cache lines,
+// which lie beside each other.
 type group struct {
-	rule   *windowRule // nil while the group is unused
-	oldest int64       // time of the first entry, if there is one
+	rule *windowRule // nil while the group is unused
+	// Times of the first and the last entry, if there is one: an event in order
+	// need not look at the others to find its place.
+	oldest, newest int64
 	entryList
-	hash   uint32 // of rule and key
-	index  uint32 // in groupSlab
-	wakeAt int64  // the watermark at which it must be looked at
-	used   uint64 // tick of the last use; later ones are greater
-	keyLen uint8  // of a key that is in short
+	keyLen uint8 // of a key that is in short
 	short  [shortKey]byte
 	more   *groupMore // nil while a group has nothing of it
+	wakeAt int64      // the watermark at which it must be looked at
+	used   uint64     // tick of the last use; later ones are greater
+	hash   uint32     // of rule and key
+	index  uint32     // in groupSlab
 }
 
 // shortKey is how long a key may be that is kept in the group itself: a device
@@ -121,7 +123,7 @@ func (g *group) release(w *Windows, e *entry) {
 // came by.
 func (g *group) position(e *entry) (at int, known bool) {
 	n := g.len()
-	if n == 0 || g.at(n-1).time < e.time {
+	if n == 0 || g.newest < e.time {
 		return n, false
 	}
 	at = g.search(e)
@@ -140,6 +142,9 @@ func (g *group) insert(w *Windows, at int, e *entry) {
 	w.entryMemory += g.capacity() - before
 	if at == 0 {
 		g.oldest = e.time
+	}
+	if g.len()-1 == at {
+		g.newest = e.time
 	}
 	w.stats.Events++
 }
@@ -218,7 +223,7 @@ func (g *group) nextWake(w *Windows) int64 {
 	n := g.len()
 	if n > 0 {
 		// Not the first entry: a busy group expires its entries as it goes.
-		at = g.at(n-1).time + g.rule.retain
+		at = g.newest + g.rule.retain
 		if g.rule.deferred {
 			if i := g.firstUndecided(); i < n {
 				at = min(at, g.at(i).time+g.rule.span)

@@ -32,10 +32,17 @@ const (
 	noEnd   = int64(math.MaxInt64)
 )
 
-// coverChains looks for chains through the new entry.
-func (g *group) coverChains(w *Windows, at int) {
-	if g.len() < g.rule.least {
-		return
+// coverChains looks for chains through the new entry, and reports whether there
+// is one.
+func (g *group) coverChains(w *Windows, at int) bool {
+	steps := len(g.rule.c.Steps)
+	if g.len() < steps {
+		return false
+	}
+	if g.many == nil {
+		if _, _, seen := g.around(at); bits.OnesCount64(seen) < min(steps, 64) {
+			return false
+		}
 	}
 	// A chain has one entry of each step. With all other entries of its step left
 	// out, what remains is chains through the new entry.
@@ -51,16 +58,16 @@ func (g *group) coverChains(w *Windows, at int) {
 		if i == at || o.step != e.step {
 			f.through = append(f.through, *o)
 			f.index = append(f.index, i)
-			seen |= 1 << (o.step & 63)
+			seen |= 1 << min(o.step, 63)
 		}
 	}
-	steps := len(g.rule.c.Steps)
+	// Of its own step there is only the new one.
 	if bits.OnesCount64(seen) < min(steps, 64) {
-		return
+		return false
 	}
 	marked := f.find(f.through, steps, g.rule.span)
 	if len(marked) == 0 {
-		return
+		return false
 	}
 	from, to := g.at(f.index[marked[0]]).time, g.at(f.index[marked[len(marked)-1]]).time
 	ep := g.join(w, from, to, &e)
@@ -71,6 +78,7 @@ func (g *group) coverChains(w *Windows, at int) {
 		}
 	}
 	ep.grow(w, g, from, to)
+	return true
 }
 
 // find returns the indexes of the entries that are part of a chain, ascending.

@@ -1,6 +1,7 @@
 package correlate
 
 import (
+	"math/bits"
 	"slices"
 	"sort"
 )
@@ -27,27 +28,25 @@ type profileBlock struct {
 	values []float64 // without what is pending in the tree
 }
 
-const profileBlockSize = 64
+// A block that grows at its end is left some room for what comes late.
+const (
+	profileBlockSize = 64
+	profileBlockFill = 44
+)
 
 // start makes t a beginning. Its window has the value that value returns for the
 // beginning after t and the value of that one's window; with none after it the
 // value is 0.
 func (p *profile) start(t int64, value func(next int64, nextValue float64) float64) {
-	if len(p.blocks) == 0 {
-		p.blocks = append(p.blocks, profileBlock{})
-		p.rebuild()
-	}
 	b, i := p.search(t)
 	if b == len(p.blocks) { // behind the last one
-		b--
-		if i = len(p.blocks[b].begins); i == profileBlockSize {
-			p.blocks = append(p.blocks, newProfileBlock())
-			if len(p.blocks) >= p.leaves {
-				p.rebuild()
+		if b--; b < 0 || len(p.blocks[b].begins) >= profileBlockFill {
+			if b++; b+1 >= p.leaves {
+				p.arrange(func(_, _ []float64) {})
 			}
-			b, i = len(p.blocks)-1, 0
+			p.blocks = append(p.blocks, newProfileBlock())
 		}
-		p.put(b, i, t, 0)
+		p.put(b, len(p.blocks[b].begins), t, 0)
 		return
 	}
 	next := p.blocks[b].begins[i]
@@ -108,58 +107,56 @@ func (p *profile) lift(at int) {
 
 func (p *profile) split(b int) {
 	upper := newProfileBlock()
-	half := profileBlockSize / 2
 	low := &p.blocks[b]
-	pending := p.above(b)
-	for i := half; i < len(low.begins); i++ {
-		upper.begins = append(upper.begins, low.begins[i])
-		upper.values = append(upper.values, low.values[i]+pending)
-	}
+	half := len(low.begins) / 2
+	upper.begins = append(upper.begins, low.begins[half:]...)
+	upper.values = append(upper.values, low.values[half:]...)
 	low.begins, low.values = low.begins[:half], low.values[:half]
-	p.settle()
+	p.arrange(func(most, pending []float64) {
+		copy(most[b+2:], most[b+1:len(p.blocks)])
+		copy(pending[b+2:], pending[b+1:len(p.blocks)])
+		most[b], most[b+1], pending[b+1] = slices.Max(low.values), slices.Max(upper.values), pending[b]
+	})
 	p.blocks = slices.Insert(p.blocks, b+1, upper)
-	p.rebuild()
 }
 
-// settle adds all that is pending to the values.
-func (p *profile) settle() {
-	for b := p.empty; b < len(p.blocks); b++ {
-		if pending := p.above(b); pending != 0 {
-			for i := range p.blocks[b].values {
-				p.blocks[b].values[i] += pending
-			}
+// arrange lets fn change the leaves of the tree, after which there is room for one
+// more: with nothing pending above them.
+func (p *profile) arrange(fn func(most, pending []float64)) {
+	for at := 1; at < p.leaves; at++ {
+		p.pending[2*at] += p.pending[at]
+		p.pending[2*at+1] += p.pending[at]
+		p.pending[at] = 0
+	}
+	if len(p.blocks)+1 >= p.leaves {
+		most, pending, leaves := p.most, p.pending, p.leaves
+		p.leaves = max(8, 4*len(p.blocks))
+		p.leaves = 1 << bits.Len(uint(p.leaves-1))
+		p.most, p.pending = make([]float64, 2*p.leaves), make([]float64, 2*p.leaves)
+		for at := range p.most {
+			p.most[at] = lowest
 		}
+		copy(p.most[p.leaves:], most[leaves:])
+		copy(p.pending[p.leaves:], pending[leaves:])
 	}
-	clear(p.pending)
-}
-
-// rebuild makes the tree anew, for the blocks that are not empty. Nothing may be
-// pending that a block has not been given.
-func (p *profile) rebuild() {
-	if len(p.pending) > 0 {
-		p.settle()
-	}
-	if p.empty > 0 {
-		live := copy(p.blocks, p.blocks[p.empty:])
-		clear(p.blocks[live:])
-		p.blocks, p.empty = p.blocks[:live], 0
-	}
-	p.leaves = 8
-	for p.leaves <= len(p.blocks) {
-		p.leaves *= 2
-	}
-	p.most, p.pending = make([]float64, 2*p.leaves), make([]float64, 2*p.leaves)
-	for at := range p.most {
-		p.most[at] = lowest
-	}
-	for b := range p.blocks {
-		for _, v := range p.blocks[b].values {
-			p.most[p.leaves+b] = max(p.most[p.leaves+b], v)
-		}
-	}
+	fn(p.most[p.leaves:], p.pending[p.leaves:])
 	for at := p.leaves - 1; at > 0; at-- {
-		p.most[at] = max(p.most[2*at], p.most[2*at+1])
+		p.most[at] = max(p.most[2*at]+p.pending[2*at], p.most[2*at+1]+p.pending[2*at+1])
 	}
+}
+
+// compact drops the empty blocks.
+func (p *profile) compact() {
+	live := copy(p.blocks, p.blocks[p.empty:])
+	clear(p.blocks[live:])
+	p.arrange(func(most, pending []float64) {
+		copy(most, most[p.empty:len(p.blocks)])
+		copy(pending, pending[p.empty:len(p.blocks)])
+		for b := live; b < len(p.blocks); b++ {
+			most[b], pending[b] = lowest, 0
+		}
+	})
+	p.blocks, p.empty = p.blocks[:live], 0
 }
 
 // lowest is less than any value.
@@ -212,6 +209,9 @@ func (p *profile) addPart(b, i, j int, x float64) {
 // holding returns the first and the last beginning in [lo, hi] of a window whose
 // value holds accepts; holds must accept all values above one that it accepts.
 func (p *profile) holding(lo, hi int64, holds func(float64) bool) (first, last int64, ok bool) {
+	if !p.some(1, holds) {
+		return 0, 0, false
+	}
 	from, i := p.search(lo)
 	to, j := p.search(hi + 1)
 	b, k := p.firstFrom(from, i, holds)
@@ -229,10 +229,12 @@ func (p *profile) firstFrom(b, i int, holds func(float64) bool) (block, k int) {
 	if b >= len(p.blocks) {
 		return -1, 0
 	}
-	pending := p.above(b)
-	for ; i < len(p.blocks[b].values); i++ {
-		if holds(p.blocks[b].values[i] + pending) {
-			return b, i
+	if p.some(p.leaves+b, holds) {
+		pending := p.above(b)
+		for ; i < len(p.blocks[b].values); i++ {
+			if holds(p.blocks[b].values[i] + pending) {
+				return b, i
+			}
 		}
 	}
 	// Up until there is something to the right, then down to its first.
@@ -246,7 +248,7 @@ func (p *profile) firstFrom(b, i int, holds func(float64) bool) (block, k int) {
 				}
 			}
 			b = at - p.leaves
-			pending = p.above(b)
+			pending := p.above(b)
 			for i = range p.blocks[b].values {
 				if holds(p.blocks[b].values[i] + pending) {
 					return b, i
@@ -260,7 +262,7 @@ func (p *profile) firstFrom(b, i int, holds func(float64) bool) (block, k int) {
 // lastBefore is firstFrom the other way: the last window that holds before the
 // i-th of block b.
 func (p *profile) lastBefore(b, i int, holds func(float64) bool) (block, k int) {
-	if b < len(p.blocks) {
+	if b < len(p.blocks) && p.some(p.leaves+b, holds) {
 		pending := p.above(b)
 		for i--; i >= 0; i-- {
 			if holds(p.blocks[b].values[i] + pending) {
@@ -323,7 +325,7 @@ func (p *profile) expire(t int64) {
 		p.empty++
 	}
 	if p.empty == len(p.blocks) || p.empty > 8 && 2*p.empty > len(p.blocks) {
-		p.rebuild()
+		p.compact()
 	}
 }
 

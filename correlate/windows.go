@@ -254,18 +254,24 @@ func (w *Windows) Add(m *Match) {
 	}
 	e.blob = w.blobs.intern(m.Evidence, w.lastEvidence)
 	w.lastEvidence = e.blob
+	alone := g.len() == 0 || g.newest < e.time-r.span
 	g.insert(w, at, &e)
 
+	due := g.wakeAt == neverWake
 	switch {
 	case r.deferred:
 		g.decideAround(w, at)
+		due = true
+	case alone && r.least > 1 && (g.more == nil || g.more.index == nil):
+		// The only window with the event has no other.
 	case r.c.Type == rules.TemporalOrdered:
-		g.coverChains(w, at)
+		due = g.coverChains(w, at) || due
 	default:
-		g.coverWindows(w, at)
+		due = g.coverWindows(w, at) || due
 	}
-	// A group without episodes has nothing to do before its events are old.
-	if r.deferred || g.wakeAt == neverWake || g.more != nil {
+	// An event that contributes to nothing only puts off when the group has nothing
+	// left.
+	if due {
 		w.schedule(g)
 	}
 	w.bound()
