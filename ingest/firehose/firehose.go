@@ -34,6 +34,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/tocsin-io/tocsin/ingest"
+	"github.com/tocsin-io/tocsin/internal/accesskey"
 )
 
 // The defaults of Options.
@@ -150,7 +151,7 @@ func (o *Options) validate() error {
 // Source serves both paths. It is safe for concurrent use.
 type Source struct {
 	opts    Options
-	keys    accessKeys
+	keys    accesskey.Keys
 	log     *zap.Logger
 	metrics *metrics
 	budget  budget
@@ -169,7 +170,10 @@ var _ ingest.Source = (*Source)(nil)
 // New checks the options, all of them, and returns a source.
 func New(opts Options) (*Source, error) {
 	opts.setDefaults()
-	keys, err := newAccessKeys(opts.AccessKeys)
+	keys, err := accesskey.New(opts.AccessKeys)
+	if err != nil {
+		err = fmt.Errorf("firehose source: %w", err)
+	}
 	if err = errors.Join(err, opts.validate()); err != nil {
 		return nil, err
 	}

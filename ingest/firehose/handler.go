@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/ingest"
+	"github.com/tocsin-io/tocsin/internal/accesskey"
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
@@ -118,10 +119,10 @@ func (x *exchange) allow(key string) *refusal {
 	if x.s.opts.Anonymous {
 		return nil
 	}
-	switch err := x.s.keys.check(key); {
+	switch err := x.s.keys.Check(key); {
 	case err == nil:
 		return nil
-	case errors.Is(err, errKeyMissing):
+	case errors.Is(err, accesskey.ErrMissing):
 		return &refusal{http.StatusUnauthorized, resultUnauthorized, err}
 	default:
 		return &refusal{http.StatusForbidden, resultForbidden, err}

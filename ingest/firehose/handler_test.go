@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/tocsin-io/tocsin/ingest"
+	"github.com/tocsin-io/tocsin/internal/accesskey"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -83,7 +84,7 @@ func TestContract(t *testing.T) {
 	bad("no key", body, append(id, headerAccessKey, ""), 401, resultUnauthorized, "")
 	bad("wrong key", body, append(id, headerAccessKey, testKey+"x"), 403, resultForbidden, "")
 	bad("beginning of a key", body, append(id, headerAccessKey, testKey[:3]), 403, resultForbidden, "")
-	bad("endless key", body, append(id, headerAccessKey, strings.Repeat("k", maxKeyLength+1)), 403, resultForbidden, "")
+	bad("endless key", body, append(id, headerAccessKey, strings.Repeat("k", accesskey.MaxLength+1)), 403, resultForbidden, "")
 	bad("protocol version", body, append(id, headerProtocol, "2.0"), 400, resultMalformed, "")
 	bad("other id in the header", request("id-2"), id, 400, resultMalformed, "request_malformed")
 	bad("not JSON", []byte("hello"), id, 400, resultMalformed, "request_malformed")
