@@ -67,7 +67,7 @@ type failing struct {
 
 func (f *failing) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // an EOF that is wrapped is not the end
+	if err != nil && err != io.EOF { // an EOF that is wrapped is not the end
 		f.err = err
 	}
 	return n, err

@@ -61,9 +61,9 @@ func (b *pemBody) Read(p []byte) (int, error) {
 			continue
 		case bytes.HasPrefix(line, pemOther):
 			return 0, fmt.Errorf("PEM block without an END line")
-		case err == io.EOF: //nolint:errorlint // ReadSlice returns it as it is
+		case err == io.EOF:
 			return 0, fmt.Errorf("PEM block without an END line: %w", io.ErrUnexpectedEOF)
-		case err != nil && err != bufio.ErrBufferFull: //nolint:errorlint // likewise
+		case err != nil && err != bufio.ErrBufferFull: //nolint:errorlint // ReadSlice returns it as it is
 			return 0, err
 		}
 		b.line = bytes.TrimSpace(line)
