@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,8 +39,7 @@ func (w *worker) begin(ctx context.Context, press *snapshotPress) (*checkpoint, 
 	w.input.drain(ctx)
 	h := &snapshotHeader{Topic: w.key.topic, Partition: w.key.partition, Next: w.next}
 	w.input.save(h)
-	// Encoded, the windows take about half of their memory.
-	if err := press.take(h, int(w.windows.stats().Bytes/2), w.windows.appendSnapshot); err != nil {
+	if err := press.take(h, w.windows.appendSnapshot); err != nil {
 		return nil, err
 	}
 	c := &checkpoint{
@@ -121,11 +121,20 @@ func (w *worker) finish(ctx context.Context, c *checkpoint) error {
 	return nil
 }
 
-// snapshotDue spaces snapshots so that making them takes at most about a
-// twentieth of the time, however large they are.
+// maxSnapshotStretch bounds how many times the interval the time between two
+// snapshots becomes: what was read since the last one is read again after a crash.
+const maxSnapshotStretch = 12
+
+// snapshotDue spaces the snapshots of all workers so that making them takes about
+// a twentieth of the processors' time, however large they are.
 func (w *worker) snapshotDue(now time.Time) bool {
-	since := now.Sub(w.begunAt)
-	return w.saving == nil && w.next >= 0 && w.next != w.saved && since >= w.c.opts.SnapshotInterval && since >= 20*w.saveTook
+	if w.saving != nil || w.next < 0 || w.next == w.saved {
+		return false
+	}
+	interval := w.c.opts.SnapshotInterval
+	share := max(1, float64(w.c.workers.count())/float64(runtime.GOMAXPROCS(0)))
+	spaced := time.Duration(20 * share * float64(w.saveTook))
+	return now.Sub(w.begunAt) >= min(max(interval, spaced), maxSnapshotStretch*interval)
 }
 
 // keepSafe takes a snapshot when one is due, and note of one that is done.
@@ -145,6 +154,15 @@ func (w *worker) keepSafe(ctx context.Context, now time.Time) error {
 	}
 	select {
 	case press := <-w.c.presses:
+		// Encoded, the windows take about half of their memory.
+		if size := int(w.windows.stats().Bytes / 2); cap(press.raw) < size {
+			// It goes on meanwhile, and finds the press ready the next time.
+			go func() {
+				press.grow(size)
+				w.c.presses <- press
+			}()
+			return nil
+		}
 		w.begunAt = now
 		saving, err := w.begin(ctx, press)
 		if err != nil {

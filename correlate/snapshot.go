@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"strings"
 	"sync"
 
@@ -71,15 +70,24 @@ func newSnapshotPress() *snapshotPress {
 	return &snapshotPress{zstd: enc}
 }
 
-// take copies header and windows; appendWindows appends the windows' state, which
-// has about size bytes.
-func (p *snapshotPress) take(h *snapshotHeader, size int, appendWindows func([]byte) []byte) error {
+// grow makes room for a snapshot of about size bytes before compression. New
+// memory costs several times what is written into it: whoever calls take should
+// not wait for that.
+func (p *snapshotPress) grow(size int) {
+	p.raw = make([]byte, 0, size+size/4)
+	const page = 4096
+	for i := 0; i < cap(p.raw); i += page {
+		p.raw[:cap(p.raw)][i] = 0
+	}
+}
+
+// take copies header and windows; appendWindows appends the windows' state.
+func (p *snapshotPress) take(h *snapshotHeader, appendWindows func([]byte) []byte) error {
 	head, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	// Growing step by step, the worker would stand still several times as long.
-	p.raw = append(slices.Grow(p.raw[:0], size), snapshotMagic...)
+	p.raw = append(p.raw[:0], snapshotMagic...)
 	p.raw = binary.BigEndian.AppendUint32(p.raw, uint32(len(head)))
 	p.raw = append(p.raw, head...)
 	p.raw = appendWindows(p.raw)

@@ -10,7 +10,7 @@ import (
 // encodeSnapshot makes one snapshot, in memory of its own.
 func encodeSnapshot(h *snapshotHeader, windows []byte) ([]byte, error) {
 	press := newSnapshotPress()
-	if err := press.take(h, 0, func(b []byte) []byte { return append(b, windows...) }); err != nil {
+	if err := press.take(h, func(b []byte) []byte { return append(b, windows...) }); err != nil {
 		return nil, err
 	}
 	return press.pack(), nil
@@ -21,7 +21,7 @@ func TestSnapshotPressIsReused(t *testing.T) {
 	for _, size := range []int{1 << 20, 10, 0, 300_000} {
 		windows := bytes.Repeat([]byte("state "), size/6)
 		h := &snapshotHeader{Topic: "t", Partition: 3, Next: int64(size)}
-		if err := press.take(h, 0, func(b []byte) []byte { return append(b, windows...) }); err != nil {
+		if err := press.take(h, func(b []byte) []byte { return append(b, windows...) }); err != nil {
 			t.Fatal(err)
 		}
 		b := press.pack()

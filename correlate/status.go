@@ -98,6 +98,12 @@ func (l *workerList) list() []*worker {
 	return slices.Clone(l.workers)
 }
 
+func (l *workerList) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.workers)
+}
+
 // add lists w and returns the function that takes it off again.
 func (l *workerList) add(w *worker) (remove func()) {
 	l.mu.Lock()
