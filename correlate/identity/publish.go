@@ -42,10 +42,13 @@ type batch struct {
 	pending
 	chunks  map[chunkID]struct{}
 	records map[int][]kafka.Record // of tocsin.identities, by partition
+	last    map[int][]kafka.Record // likewise; the chunks
 }
 
 // flush publishes what is pending: findings first, because the records are what
-// keeps them from being found again. What fails stays pending.
+// keeps them from being found again; chunks of revoked serial numbers last, because
+// a serial number that is in one is not looked for among the certificates again.
+// What fails stays pending.
 func (s *Service) flush(ctx context.Context) error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
@@ -61,6 +64,9 @@ func (s *Service) flush(ctx context.Context) error {
 		b.findings = nil
 		err = s.produceAll(ctx, schemas.TopicIdentities, b.records)
 	}
+	if err == nil {
+		err = s.produceAll(ctx, schemas.TopicIdentities, b.last)
+	}
 	if err != nil {
 		s.metrics.flushErrors.WithLabelValues(kafka.Reason(err)).Inc()
 		s.mu.Lock()
@@ -74,7 +80,7 @@ func (s *Service) flush(ctx context.Context) error {
 
 // takePending encodes what is pending. mu is held.
 func (s *Service) takePending() *batch {
-	b := &batch{pending: s.pending, chunks: s.revoked.dirty, records: make(map[int][]kafka.Record)}
+	b := &batch{pending: s.pending, chunks: s.revoked.dirty, records: make(map[int][]kafka.Record), last: make(map[int][]kafka.Record)}
 	s.pending = newPending()
 	s.revoked.dirty = make(map[chunkID]struct{})
 	for id := range b.certs {
@@ -84,7 +90,7 @@ func (s *Service) takePending() *batch {
 	}
 	for id := range b.forgot {
 		if _, ok := s.certs.Get(id); !ok { // it may be back
-			s.add(b, schemas.KeyCertificate+id, id, nil)
+			s.add(b.records, schemas.KeyCertificate+id, id, nil)
 		}
 	}
 	for id := range b.cas {
@@ -95,7 +101,7 @@ func (s *Service) takePending() *batch {
 	for id := range b.chunks {
 		value, err := s.revoked.encode(id)
 		if err == nil {
-			s.add(b, id.key(), id.key(), value)
+			s.add(b.last, id.key(), id.key(), value)
 		}
 	}
 	return b
@@ -109,12 +115,12 @@ func (s *Service) encode(b *batch, key, partitionKey string, v any) {
 		s.metrics.malformed.WithLabelValues("encode").Inc()
 		return
 	}
-	s.add(b, key, partitionKey, value)
+	s.add(b.records, key, partitionKey, value)
 }
 
-func (s *Service) add(b *batch, key, partitionKey string, value []byte) {
+func (s *Service) add(records map[int][]kafka.Record, key, partitionKey string, value []byte) {
 	p := schemas.Partition([]byte(partitionKey), s.partitions)
-	b.records[p] = append(b.records[p], kafka.Record{
+	records[p] = append(records[p], kafka.Record{
 		Key: []byte(key), Value: value, Headers: []kafka.Header{{Key: writerHeader, Value: []byte(s.writer)}},
 	})
 }

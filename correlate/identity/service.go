@@ -14,7 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/tocsin-io/tocsin/correlate/identity/enforce"
 	"github.com/tocsin-io/tocsin/correlate/identity/inventory"
+	"github.com/tocsin-io/tocsin/correlate/identity/revocation"
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/internal/registry"
 	"github.com/tocsin-io/tocsin/schemas"
@@ -35,8 +37,10 @@ type Options struct {
 	// intermediates, and CAs of a fleet without AWS.
 	CAs []string
 	// Sources of revocations, and how often they are asked. Default 15 min.
-	Sources        []RevocationSource
+	Sources        []revocation.Source
 	SourceInterval time.Duration
+	// Enforcer has the broker revoke what a CA has revoked; nil for none.
+	Enforcer *enforce.Enforcer
 	// ExpiryDays are how many days ahead expiry is told. Default 90, 30, 14, 7, 1.
 	ExpiryDays []int
 	// AgeDays is the age from which a certificate is told; 0 for none.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -136,6 +135,9 @@ func (t *term) run(ctx context.Context) error {
 	} else {
 		part(t.clock)
 		part(t.readSources)
+		if e := t.opts.Enforcer; e != nil {
+			part(func(ctx context.Context) error { return e.Run(ctx, t) })
+		}
 		if v := t.opts.Inventory; v != nil {
 			var state inventory.State
 			if err := t.syncState(syncInventory, &state); err != nil {
@@ -497,34 +499,26 @@ func (t *term) tellCARevoked(now time.Time, old, ca *schemas.CertificateAuthorit
 	}
 }
 
-// revoke merges a revocation by a CA. mu is held.
-func (t *term) revoke(issuerKeyID, serial string, r *schemas.Revocation) {
-	news, full := t.revoked.add(issuerKeyID, serial, r)
+// revoke merges a revocation by a CA. It reports whether that is new for a
+// certificate here. mu is held.
+func (t *term) revoke(issuerKeyID, serial string, r *schemas.Revocation) (news bool) {
+	unknown, full := t.revoked.add(issuerKeyID, serial, r)
 	if full {
 		t.metrics.refused.WithLabelValues("revocation").Inc()
 	}
-	if !news {
-		return
+	if !unknown {
+		return false
 	}
 	if id, ok := t.certs.BySerial(issuerKeyID, serial); ok {
-		t.update(id, func(c *schemas.Certificate) bool { return mergeRevocation(c, r) })
+		news = t.update(id, func(c *schemas.Certificate) bool { return mergeRevocation(c, r) })
 	}
 	for _, ca := range t.cas {
 		if ca.Serial == serial && ca.issuerKeyID == issuerKeyID {
 			revoked := ca.CertificateAuthority
 			revoked.Revoked = r
 			t.putCA(&revoked)
+			break // keyed by serial and issuer, there is no other
 		}
 	}
-}
-
-// authorities returns the records of all CAs.
-func (s *Service) authorities() []schemas.CertificateAuthority {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]schemas.CertificateAuthority, 0, len(s.cas))
-	for ca := range maps.Values(s.cas) {
-		out = append(out, ca.CertificateAuthority)
-	}
-	return out
+	return news
 }

@@ -17,6 +17,7 @@ type Metrics struct {
 	skipped   prometheus.Counter
 	seconds   prometheus.Histogram
 	exports   *prometheus.CounterVec
+	forgotten prometheus.Gauge
 }
 
 // NewMetrics registers the metrics with reg, which may be nil. It may be called
@@ -46,6 +47,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "tocsin_crl_read_duration_seconds", Help: "Time to read and verify a document with revocation lists, and to take it in.",
 			Buckets: []float64{0.01, 0.1, 0.5, 1, 5, 30, 120},
 		})),
+		forgotten: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tocsin_crl_lists_not_remembered", Help: "Revocation lists beyond those of which something is remembered: they are read each time, and that they go back is not noticed.",
+		})),
 		exports: vector("tocsin_crl_exports_total", "Times that the merged revocation lists were written for TLS servers, by result.", "result", "written", "unchanged", "failed"),
 	}
 }
@@ -66,3 +70,6 @@ func (m *Metrics) list(l *List) {
 func (m *Metrics) problem(r Reason) { m.problems.WithLabelValues(string(r)).Inc() }
 
 func (m *Metrics) export(result string) { m.exports.WithLabelValues(result).Inc() }
+
+// Forgotten notes how many lists are too many to be remembered.
+func (m *Metrics) Forgotten(lists int) { m.forgotten.Set(float64(lists)) }

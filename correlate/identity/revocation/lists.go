@@ -70,15 +70,28 @@ type listRun struct {
 	saved  time.Time
 }
 
-// snapshot returns the states as they are remembered.
+// maxRemembered bounds the lists of which something is remembered: all of it is
+// one record in Kafka, and a list takes about 200 bytes of that.
+const maxRemembered = 4000
+
+// snapshot returns the states as they are remembered. Lists beyond maxRemembered
+// are read each time, and may go back.
 func (r *listRun) snapshot() listStates {
 	out := make(listStates, len(r.states))
-	for place, known := range r.states {
+	left, forgotten := maxRemembered, 0
+	for _, place := range slices.Sorted(maps.Keys(r.states)) {
+		known := r.states[place]
 		// In a fixed order, so that what did not change reads the same.
 		out[place] = slices.SortedFunc(maps.Values(known), func(a, b crl.State) int {
 			return cmp.Or(cmp.Compare(a.Location, b.Location), cmp.Compare(a.IssuerKeyID, b.IssuerKeyID), cmp.Compare(a.Scope, b.Scope))
 		})
+		if n := len(out[place]); n > left {
+			out[place] = out[place][:left]
+			forgotten += n - left
+		}
+		left -= len(out[place])
 	}
+	r.Metrics.Forgotten(forgotten)
 	return out
 }
 

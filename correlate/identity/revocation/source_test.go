@@ -132,6 +132,25 @@ func TestLists(t *testing.T) {
 	r.expect(t, lists, 1)
 }
 
+func TestSoManyListsAreRemembered(t *testing.T) {
+	place := &documents.Files{Path: "a"}
+	r := &listRun{Lists: &Lists{Metrics: crl.NewMetrics(nil)}, states: map[string]map[crl.Key]crl.State{}}
+	for n, name := range []string{"a", "b", "c"} {
+		r.states[name] = map[crl.Key]crl.State{}
+		for i := range maxRemembered/2 + n {
+			key := crl.Key{IssuerKeyID: "k", Location: fmt.Sprintf("%s/%05d.crl", place, i)}
+			r.states[name][key] = crl.State{Key: key}
+		}
+	}
+	out := r.snapshot()
+	if len(out["a"]) != maxRemembered/2 || len(out["b"]) != maxRemembered/2 || len(out["c"]) != 0 {
+		t.Errorf("%d, %d, %d", len(out["a"]), len(out["b"]), len(out["c"]))
+	}
+	if len(r.states["c"]) != maxRemembered/2+2 {
+		t.Error("what was read in this round is gone")
+	}
+}
+
 func TestListsAfterACrash(t *testing.T) {
 	ca := testkit.NewCA(t, "one")
 	dir := t.TempDir()
