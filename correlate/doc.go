@@ -76,7 +76,10 @@
 // chains) that do not overlap in time are reported apart, however close they are.
 //
 // A detection names its evidence: up to tocsin.evidence contributing events
-// (default 20), the first ones and the last ones, and the total. Its ID is a hash
+// (default 20), the first ones and the last ones, and the total. Of groups with
+// many events behind the shuffle it reads what it says of these from
+// tocsin.events; when that no longer has them, or nobody answers for 5 s, it
+// names them by ID and time alone. Its ID is a hash
 // of rule, group and the event that opened it: same log, same rules, same IDs.
 // Where windows are behind the shuffle, the log is that of tocsin.matches: made
 // anew from tocsin.events, events of different partitions may come together in
@@ -84,8 +87,20 @@
 // a detection the one with the greatest revision is its newest state, whatever
 // crashed and was done again.
 //
+// # State
+//
+// Of what a partition read, everything before its last snapshot is safe: first
+// the outputs are acknowledged, then the snapshot is written, then the offset is
+// committed. What comes after is read again by whoever owns the partition next.
+// Another partition of tocsin.matches is told a watermark only when all that
+// precedes it there is acknowledged: what Kafka refused for good, and took after
+// a restart, is in time. An event delivered again within the lateness gives no
+// second detection record, neither by its windows nor by itself; after a crash
+// the same records may be sent again, under the same IDs.
+//
 // # Bounds
 //
 // Memory is bounded for each partition, in groups and in events. When a bound
-// is reached the group idle longest goes first; that is counted.
+// is reached the group idle longest goes first; that is counted. A group or a
+// condition's value of more than 4 KiB takes no part, which is counted too.
 package correlate

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"maps"
 	"slices"
 	"time"
 
@@ -73,11 +72,12 @@ func decodePlace(blob []byte) (eventPlace, bool) {
 // evidenceReader puts evidence where the windows have places. It is for one
 // goroutine.
 type evidenceReader struct {
-	client *kafka.Client
-	looks  *prometheus.CounterVec
-	known  map[eventPlace]knownEvidence
-	buf    kafka.FetchBuffer
-	reader schemas.BatchReader
+	client   *kafka.Client
+	looks    *prometheus.CounterVec
+	patience time.Duration // 0: evidencePatience
+	known    map[eventPlace]knownEvidence
+	buf      kafka.FetchBuffer
+	reader   schemas.BatchReader
 }
 
 type knownEvidence struct {
@@ -86,22 +86,24 @@ type knownEvidence struct {
 }
 
 // resolve returns the events with evidence for places. What cannot be read stays
-// a place, of which a finding says nothing.
+// a place, of which a finding says nothing; so does that of an event with another
+// ID, which is of a topic that was made anew since.
 func (r *evidenceReader) resolve(ctx context.Context, events []EvidenceEvent) []EvidenceEvent {
-	missing := make(map[eventPlace]schemas.EventID)
-	for i := range events {
-		place, ok := decodePlace(events[i].Blob)
-		if !ok {
-			continue
-		}
-		if known, ok := r.known[place]; ok && known.id == events[i].ID {
-			r.looks.WithLabelValues(evidenceKnown).Inc()
-			continue
-		}
-		missing[place] = events[i].ID
+	if len(r.known)+len(events) > maxKnownEvidence || r.known == nil {
+		r.known = make(map[eventPlace]knownEvidence)
 	}
-	if len(missing) > 0 {
-		r.read(ctx, missing)
+	var unknown []eventPlace
+	for i := range events {
+		if place, ok := decodePlace(events[i].Blob); ok {
+			if known, ok := r.known[place]; ok && known.id == events[i].ID {
+				r.looks.WithLabelValues(evidenceKnown).Inc()
+			} else {
+				unknown = append(unknown, place)
+			}
+		}
+	}
+	if len(unknown) > 0 {
+		r.read(ctx, unknown)
 	}
 	out := slices.Clone(events)
 	for i := range out {
@@ -114,30 +116,27 @@ func (r *evidenceReader) resolve(ctx context.Context, events []EvidenceEvent) []
 	return out
 }
 
-// read looks for the events at these places, record by record. One with another
-// ID is of a topic that was made anew since.
-func (r *evidenceReader) read(ctx context.Context, places map[eventPlace]schemas.EventID) {
-	if len(r.known)+len(places) > maxKnownEvidence || r.known == nil {
-		r.known = make(map[eventPlace]knownEvidence)
-	}
-	ctx, cancel := context.WithTimeout(ctx, evidencePatience)
+// read looks for the events at these places, record by record.
+func (r *evidenceReader) read(ctx context.Context, places []eventPlace) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.patience, evidencePatience))
 	defer cancel()
-	ordered := slices.SortedFunc(maps.Keys(places), eventPlace.compare)
-	for len(ordered) > 0 {
+	slices.SortFunc(places, eventPlace.compare)
+	places = slices.Compact(places)
+	for len(places) > 0 {
 		n := 1
-		for n < len(ordered) && ordered[n].partition == ordered[0].partition && ordered[n].offset == ordered[0].offset {
+		for n < len(places) && places[n].partition == places[0].partition && places[n].offset == places[0].offset {
 			n++
 		}
-		found := r.readRecord(ctx, ordered[:n], places)
+		found := r.readRecord(ctx, places[:n])
 		r.looks.WithLabelValues(evidenceRead).Add(float64(found))
 		r.looks.WithLabelValues(evidenceMissing).Add(float64(n - found))
-		ordered = ordered[n:]
+		places = places[n:]
 	}
 }
 
 // readRecord remembers the evidence of the events at places, which are of one
 // record and in order, and returns how many there were.
-func (r *evidenceReader) readRecord(ctx context.Context, places []eventPlace, ids map[eventPlace]schemas.EventID) (found int) {
+func (r *evidenceReader) readRecord(ctx context.Context, places []eventPlace) (found int) {
 	batch, err := r.client.FetchFrom(ctx, schemas.TopicEvents, places[0].partition, places[0].offset, &r.buf)
 	if err != nil {
 		return 0
@@ -149,14 +148,11 @@ func (r *evidenceReader) readRecord(ctx context.Context, places []eventPlace, id
 	r.reader.Reset(batch.Records[at].Value)
 	var ev schemas.Event
 	for i := uint32(0); len(places) > 0 && r.reader.Next(&ev); i++ {
-		if i != places[0].index {
-			continue
-		}
-		if ev.ID == ids[places[0]] {
+		if i == places[0].index {
 			r.known[places[0]] = knownEvidence{ev.ID, appendEvidence(nil, &ev)}
+			places = places[1:]
 			found++
 		}
-		places = places[1:]
 	}
 	return found
 }
