@@ -20,7 +20,9 @@ type Config struct {
 	Ingest     Ingest     `yaml:"ingest"`
 	Correlate  Correlate  `yaml:"correlate"`
 	Behavior   Behavior   `yaml:"behavior"`
+	Registry   Registry   `yaml:"registry"`
 	Sinks      Sinks      `yaml:"sinks"`
+	Decisions  Decisions  `yaml:"decisions"`
 	Embedded   Embedded   `yaml:"embedded"`
 	Admin      Admin      `yaml:"admin"`
 	Log        Log        `yaml:"log"`
@@ -364,6 +366,8 @@ func Default(getenv func(string) (string, bool)) *Config {
 			SnapshotInterval: Duration(10 * time.Second),
 		},
 		Behavior:        defaultBehavior(),
+		Decisions:       defaultDecisions(),
+		Registry:        defaultRegistry(),
 		Sinks:           Sinks{ClickHouse: ClickHouseSink{Enabled: true, GroupID: "tocsin-clickhouse"}},
 		Admin:           Admin{Listen: "127.0.0.1:9464"},
 		Log:             Log{Level: "info", Format: LogAuto},

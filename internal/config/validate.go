@@ -42,6 +42,7 @@ func (v *validator) secrets(c *Config) {
 	v.secret("kafka.sasl.password", &c.Kafka.SASL.Password, c.Kafka.SASL.PasswordFile)
 	v.secret("clickhouse.password", &c.ClickHouse.Password, c.ClickHouse.PasswordFile)
 	v.secretList("ingest.firehose.access_keys", &c.Ingest.Firehose.AccessKeys, c.Ingest.Firehose.AccessKeysFile)
+	v.secretList("decisions.access_keys", &c.Decisions.AccessKeys, c.Decisions.AccessKeysFile)
 	for i := range c.Sinks.Webhooks {
 		w := &c.Sinks.Webhooks[i]
 		v.secretList(fmt.Sprintf("sinks.webhooks[%d].secrets", i), &w.Secrets, w.SecretsFile)
@@ -114,7 +115,9 @@ func (v *validator) validate(c *Config) {
 	v.ingest(&c.Ingest)
 	v.correlate(&c.Correlate)
 	v.behavior(&c.Behavior)
+	v.registry(c)
 	v.sinks(&c.Sinks)
+	v.decisions(&c.Decisions)
 	if c.Admin.Listen != "" {
 		v.address("admin.listen", c.Admin.Listen)
 	}
