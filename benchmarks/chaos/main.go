@@ -126,7 +126,7 @@ func write(w io.Writer, r *chaos.Report) error {
 	row("events", "%d acknowledged of %d, %d requests, %d of them repetitions", r.Acknowledged, r.Events, r.Requests, r.Retries)
 	row("events in ClickHouse", "%d, %d of them late", r.Stored, r.Late)
 	row("detections", "%d", r.Detections)
-	row("webhooks", "%d messages, %d times one was taken again", r.Messages, r.Repeated)
+	row("webhooks", "%d messages; taken again: %d times after no answer, %d times after a kill", r.Messages, r.Provoked, r.Repeated)
 	for _, s := range r.Takeovers {
 		row("crash to first detection", "%.1f s", s)
 	}

@@ -52,18 +52,22 @@ type Options struct {
 
 // Report is what Run did and found.
 type Report struct {
-	Seed      uint64         `json:"seed"`
-	Minutes   float64        `json:"minutes"` // of faults
-	Kills     int            `json:"kills"`
-	KillsOf   map[string]int `json:"kills_by_kind"`
-	Stalls    int            `json:"stalls"`
-	StallsOf  map[string]int `json:"stalls_by_kind"`
-	Requests  int64          `json:"requests"`
-	Retries   int64          `json:"requests_repeated"`
-	BadHooks  int            `json:"webhooks_failed_on_purpose"`
-	Repeated  int            `json:"webhooks_repeated"` // taken more than once, under the same ID
-	Takeovers []float64      `json:"crash_to_first_detection_seconds"`
-	Settled   float64        `json:"settled_seconds"` // after the last event
+	Seed     uint64         `json:"seed"`
+	Minutes  float64        `json:"minutes"` // of faults
+	Kills    int            `json:"kills"`
+	KillsOf  map[string]int `json:"kills_by_kind"`
+	Stalls   int            `json:"stalls"`
+	StallsOf map[string]int `json:"stalls_by_kind"`
+	Requests int64          `json:"requests"`
+	Retries  int64          `json:"requests_repeated"`
+	BadHooks int            `json:"webhooks_failed_on_purpose"`
+	// Messages that were taken more than once, under the same ID: because the receiver
+	// did not answer, and because the sink was killed between the answer and its
+	// next commit.
+	Provoked  int       `json:"webhooks_repeated_without_an_answer"`
+	Repeated  int       `json:"webhooks_repeated_after_an_answer"`
+	Takeovers []float64 `json:"crash_to_first_detection_seconds"`
+	Settled   float64   `json:"settled_seconds"` // after the last event
 	Result
 	// Complaints are panics, data races and the like in the logs of the processes.
 	Complaints []string `json:"complaints,omitempty"`
@@ -153,7 +157,7 @@ func Run(ctx context.Context, opts Options) (report *Report, err error) {
 	report.Settled, report.Result = time.Since(began).Seconds(), *result
 	hooks := c.receiver.counts()
 	report.Requests, report.Retries = load.requests.Load(), load.retries.Load()
-	report.BadHooks, report.Repeated = hooks.refused, hooks.repeated
+	report.BadHooks, report.Provoked, report.Repeated = hooks.refused, hooks.provoked, hooks.repeated
 	report.Differences = append(report.Differences, hooks.forged...)
 	for _, p := range c.stages {
 		report.Complaints = append(report.Complaints, complaints(p.log)...)

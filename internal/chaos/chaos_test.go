@@ -47,7 +47,7 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Fatalf("CHAOS_SEED=%d: %v", seed, err)
 	}
-	t.Logf("%d kills %v, %d stalls %v, %d events, %d detections, %d webhooks of which %d were taken again, settled in %.0f s",
+	t.Logf("%d kills %v, %d stalls %v, %d events, %d detections, %d webhooks of which %d were taken again though they had been answered for, settled in %.0f s",
 		r.Kills, r.KillsOf, r.Stalls, r.StallsOf, r.Events, r.Detections, r.Messages, r.Repeated, r.Settled)
 	if !r.OK() {
 		t.Errorf("CHAOS_SEED=%d: lost %d, duplicated %d:\n%s", seed, r.Lost, r.Duplicated, strings.Join(append(r.Complaints, r.Differences...), "\n"))

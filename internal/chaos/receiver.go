@@ -26,7 +26,9 @@ type receiver struct {
 	mu       sync.Mutex
 	rng      *mrand.Rand
 	taken    map[string]int // times that a message was taken, by webhook-id
-	repeated int            // of them, taken again
+	owed     map[string]int // times that it was taken and not answered for
+	provoked int            // times that a message was taken again because of that
+	repeated int            // times that one was taken again though it had been answered for
 	refused  int            // faults that were done
 	forged   []string
 	badUntil time.Time // it answers 500 to everything
@@ -38,7 +40,7 @@ func newReceiver(seed uint64) (*receiver, error) {
 		return nil, err
 	}
 	r := &receiver{
-		key: make([]byte, 32), listener: l, rng: mrand.New(mrand.NewPCG(seed, 3)), taken: map[string]int{},
+		key: make([]byte, 32), listener: l, rng: mrand.New(mrand.NewPCG(seed, 3)), taken: map[string]int{}, owed: map[string]int{},
 	}
 	_, _ = rand.Read(r.key) // never fails (Go 1.24)
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
@@ -94,15 +96,15 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case action < percentThrottle+percentSilent:
 		<-gone
 	case action < percentThrottle+percentSilent+percentLate:
-		r.take(id)
+		r.take(id, false)
 		<-gone
 	case action < percentThrottle+percentSilent+percentLate+percentCut:
-		r.take(id)
+		r.take(id, false)
 		panic(http.ErrAbortHandler) // net/http closes the connection
 	case action < percentThrottle+percentSilent+percentLate+percentCut+percentRefuse:
 		w.WriteHeader(http.StatusInternalServerError)
 	default:
-		r.take(id)
+		r.take(id, true)
 	}
 }
 
@@ -128,11 +130,20 @@ func (r *receiver) decide() int {
 	return n
 }
 
-func (r *receiver) take(id string) {
+// take keeps a message; answered says that its sender will know.
+func (r *receiver) take(id string, answered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.taken[id]++; r.taken[id] > 1 {
-		r.repeated++
+		if r.owed[id] > 0 {
+			r.owed[id]--
+			r.provoked++
+		} else {
+			r.repeated++
+		}
+	}
+	if !answered {
+		r.owed[id]++
 	}
 }
 
@@ -162,12 +173,12 @@ func (r *receiver) messages() map[string]int {
 
 // receiverCounts are for the line of progress and the report.
 type receiverCounts struct {
-	messages, repeated, refused int
-	forged                      []string
+	messages, provoked, repeated, refused int
+	forged                                []string
 }
 
 func (r *receiver) counts() receiverCounts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return receiverCounts{len(r.taken), r.repeated, r.refused, r.forged}
+	return receiverCounts{len(r.taken), r.provoked, r.repeated, r.refused, r.forged}
 }
