@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -116,6 +117,12 @@ type stages struct {
 	sinks     []string // "clickhouse", "webhook:<name>", "awsiot:<name>"
 }
 
+// has reports whether a sink is wanted.
+func (s stages) has(sink string) bool { return slices.Contains(s.sinks, sink) }
+
+// identities reports whether a stage needs what tocsin.identities holds.
+func (s stages) identities() bool { return s.ingest || s.has(sinkDecisions) }
+
 func (s stages) String() string {
 	var names []string
 	if s.ingest {
@@ -142,11 +149,15 @@ func allSinks(cfg *config.Config) []string {
 	for _, a := range cfg.Sinks.AWSIoT {
 		sinks = append(sinks, sinkAWSIoT+a.Name)
 	}
+	if cfg.Decisions.Enabled {
+		sinks = append(sinks, sinkDecisions)
+	}
 	return sinks
 }
 
 const (
 	sinkClickHouse = "clickhouse"
+	sinkDecisions  = "decisions"
 	sinkWebhook    = "webhook:"
 )
 

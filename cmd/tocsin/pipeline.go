@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/correlate"
-	"github.com/tocsin-io/tocsin/internal/identities"
+	"github.com/tocsin-io/tocsin/ingest/identity"
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/internal/registry"
 	"github.com/tocsin-io/tocsin/internal/telemetry"
@@ -22,6 +22,7 @@ import (
 type running struct {
 	firehose   string   // URL that Firehose would post to
 	events     string   // URL for bare events
+	decisions  string   // URL of the decision endpoint
 	brokers    []string // Kafka
 	clickhouse string   // URL of ClickHouse's HTTP interface, without credentials
 	engine     string   // what ClickHouse is, with its version
@@ -37,8 +38,8 @@ type plant struct {
 	producer *kafka.Producer
 
 	// Of tocsin.identities, where a stage needs it.
-	identities   *identities.Follower
 	certificates *registry.Table
+	bindings     *identity.Bindings
 }
 
 // startStages starts what want names. Every part goes on a.life in the order
@@ -63,6 +64,16 @@ func startStages(ctx context.Context, a *app, want stages) (*running, error) {
 		}
 		if p.cfg.Behavior.Enabled {
 			p.startBehavior()
+		}
+	}
+	if want.identities() {
+		if err := p.startIdentities(ctx, want); err != nil {
+			return nil, err
+		}
+	}
+	if want.has(sinkDecisions) {
+		if err := p.startDecisions(); err != nil {
+			return nil, err
 		}
 	}
 	if want.ingest {

@@ -11,7 +11,7 @@ import (
 
 type sinkCmd struct {
 	stageFlags
-	Names []string `arg:"" optional:"" name:"sink" help:"clickhouse, webhook:NAME or awsiot:NAME; all configured ones when left out."`
+	Names []string `arg:"" optional:"" name:"sink" help:"clickhouse, decisions, webhook:NAME or awsiot:NAME; all configured ones when left out."`
 }
 
 // Help returns what --help prints below the usage.
@@ -36,7 +36,7 @@ func (c *sinkCmd) Run(std streams) error {
 func chooseSinks(cfg *config.Config, names []string) ([]string, error) {
 	configured := allSinks(cfg)
 	if len(configured) == 0 {
-		return nil, &exitError{code: exitConfig, err: errors.New("no sink is configured; set sinks.clickhouse.enabled, sinks.webhooks or sinks.awsiot")}
+		return nil, &exitError{code: exitConfig, err: errors.New("no sink is configured; set sinks.clickhouse.enabled, sinks.webhooks, sinks.awsiot or decisions.enabled")}
 	}
 	if len(names) == 0 {
 		return configured, nil

@@ -11,20 +11,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/ingest"
-	"github.com/tocsin-io/tocsin/ingest/bindings"
 	"github.com/tocsin-io/tocsin/ingest/decode"
 	"github.com/tocsin-io/tocsin/ingest/file"
 	"github.com/tocsin-io/tocsin/ingest/firehose"
-	"github.com/tocsin-io/tocsin/ingest/identity"
 	"github.com/tocsin-io/tocsin/ingest/kinesis"
 	"github.com/tocsin-io/tocsin/internal/config"
-	"github.com/tocsin-io/tocsin/internal/registry"
 	"github.com/tocsin-io/tocsin/schemas"
 )
-
-// maxBindings bounds what an ingester remembers of which client used which
-// certificate: about 200 bytes each.
-const maxBindings = 1_000_000
 
 // startIngest opens the sources and starts the pipeline that they feed. With
 // alone the process has nothing else to do and ends when its sources do.
@@ -38,23 +31,13 @@ func (p *plant) startIngest(ctx context.Context, alone bool) error {
 	if err != nil {
 		return err
 	}
-	table := identity.NewBindings(maxBindings)
-	if err := p.openIdentities(ctx, registry.Options{}); err != nil {
-		return err
-	}
-	known := bindings.New(p.identities, p.producer, table, p.log.Named("ingest"))
-	if err := p.loadIdentities(ctx); err != nil {
-		return err
-	}
-	p.log.Info("identities", zap.Int("bindings", table.Len()), zap.Int("certificates", p.certificates.Len()))
-	p.life.Go("bindings", true, known.Run)
 	pipeline, err := ingest.New(ingest.Options{
 		Decoders: c.Decoders, Partitions: partitions, DeadLetterPartitions: deadLetters,
 		Producer: p.producer,
 		NewDecoder: func() *decode.Decoder {
 			return decode.New(decode.Options{
 				MaxInflated: int64(c.MaxInflated), MaxMessage: int(c.MaxMessage), MaxFuture: c.MaxFuture.Std(),
-				Bindings: table, Certificates: p.certificates, Account: c.Account, Region: c.Region,
+				Bindings: p.bindings, Certificates: p.certificates, Account: c.Account, Region: c.Region,
 			})
 		},
 		BatchBytes: int(c.Batch.Bytes), BatchLinger: c.Batch.Linger.Std(),
@@ -119,7 +102,7 @@ func (p *plant) openFirehose(c *config.Firehose) (ingest.Source, error) {
 		keys[i] = k.Reveal()
 	}
 	scheme := "http"
-	tlsConfig, err := p.serverTLS(&c.TLS)
+	tlsConfig, err := p.serverTLS("firehose certificate", &c.TLS)
 	if err != nil {
 		return nil, &exitError{code: exitConfig, err: fmt.Errorf("firehose endpoint: %w", err)}
 	}
@@ -151,7 +134,7 @@ func (p *plant) openFirehose(c *config.Firehose) (ingest.Source, error) {
 
 // serverTLS returns nil when no certificate is configured. The files are read
 // again at a reload, so that a renewed certificate needs no restart.
-func (p *plant) serverTLS(c *config.ServerTLS) (*tls.Config, error) {
+func (p *plant) serverTLS(name string, c *config.ServerTLS) (*tls.Config, error) {
 	if c.CertFile == "" {
 		return nil, nil
 	}
@@ -166,7 +149,7 @@ func (p *plant) serverTLS(c *config.ServerTLS) (*tls.Config, error) {
 	if err := load(context.Background()); err != nil {
 		return nil, err
 	}
-	p.reload.OnReload("firehose certificate", load)
+	p.reload.OnReload(name, load)
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },

@@ -33,6 +33,9 @@ func (p *plant) startSinks(ctx context.Context, names []string) error {
 	}
 	s := &sinkStarter{plant: p, metrics: sinks.NewMetrics(p.metrics), dead: sinks.NewDeadLetters(p.producer, partitions)}
 	for _, name := range names {
+		if name == sinkDecisions {
+			continue // it is started when the certificates are there
+		}
 		kind, own, _ := strings.Cut(name, ":")
 		switch kind + ":" {
 		case sinkWebhook:
