@@ -309,23 +309,3 @@ func TestS3(t *testing.T) {
 		t.Errorf("%d of 1100 objects", len(got))
 	}
 }
-
-func TestNewPlace(t *testing.T) {
-	t.Setenv("AWS_REGION", "eu-west-1")
-	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
-	for _, tc := range []struct{ name, want string }{
-		{"/etc/crl", "/etc/crl"},
-		{"crl/*.pem", "crl/*.pem"},
-		{"http://crl.example.com/a.crl", "http://crl.example.com/a.crl"},
-		{"s3://bucket/crl/", "s3://bucket/crl/"},
-		{"s3://bucket", "s3://bucket/"},
-		{"", ""},
-		{"s3://", ""},
-		{"ftp://a/b", ""},
-	} {
-		p, err := NewPlace(t.Context(), tc.name, Options{})
-		if (err == nil) != (tc.want != "") || err == nil && p.String() != tc.want {
-			t.Errorf("%q: %v, %v", tc.name, p, err)
-		}
-	}
-}
