@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/correlate"
+	"github.com/tocsin-io/tocsin/correlate/identity"
 	"github.com/tocsin-io/tocsin/internal/config"
 	"github.com/tocsin-io/tocsin/internal/lifecycle"
 	"github.com/tocsin-io/tocsin/internal/telemetry"
@@ -35,6 +37,8 @@ type app struct {
 	// correlator of the process, nil until it is started; the admin listener shows
 	// what it holds.
 	correlator atomic.Pointer[correlate.Correlator]
+	// registry of the process, likewise.
+	registry atomic.Pointer[identity.Service]
 }
 
 func newApp(std streams, cfg *config.Config, configFile string) (*app, error) {
@@ -70,7 +74,13 @@ func (a *app) startAdmin() error {
 	if a.cfg.Admin.Listen == "" {
 		return nil
 	}
-	admin := &telemetry.Admin{Log: a.log, Metrics: a.metrics, Checks: a.checks, Reload: a.reload, State: a.state, Pprof: a.cfg.Admin.Pprof}
+	admin := &telemetry.Admin{
+		Log: a.log, Metrics: a.metrics, Checks: a.checks, Reload: a.reload, State: a.state, Pprof: a.cfg.Admin.Pprof,
+		Routes: map[string]http.HandlerFunc{
+			"GET /v1/identities/summary": a.registrySummary,
+			"POST /v1/identities/sync":   a.registrySync,
+		},
+	}
 	addr, stop, err := admin.Listen(a.cfg.Admin.Listen)
 	if err != nil {
 		return err
@@ -114,6 +124,7 @@ func (a *app) stop() error {
 type stages struct {
 	ingest    bool
 	correlate bool
+	registry  bool
 	sinks     []string // "clickhouse", "webhook:<name>", "awsiot:<name>"
 }
 
@@ -130,6 +141,9 @@ func (s stages) String() string {
 	}
 	if s.correlate {
 		names = append(names, "correlate")
+	}
+	if s.registry {
+		names = append(names, "registry")
 	}
 	for _, sink := range s.sinks {
 		names = append(names, "sink "+sink)

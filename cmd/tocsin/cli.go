@@ -26,6 +26,7 @@ type cli struct {
 	Run                runCmd                `cmd:"" help:"Run all stages in one process."`
 	Ingest             ingestCmd             `cmd:"" help:"Run the first stage: sources to Kafka."`
 	Correlate          correlateCmd          `cmd:"" help:"Run the second stage: rules over the events in Kafka."`
+	Registry           registryCmd           `cmd:"" help:"Run the registry of certificates and CAs."`
 	Sink               sinkCmd               `cmd:"" help:"Run the third stage: ClickHouse, webhooks and responses in AWS IoT."`
 	Demo               demoCmd               `cmd:"" help:"Show the whole pipeline on a simulated fleet under attack."`
 	Migrate            migrateCmd            `cmd:"" help:"Create or update the tables in ClickHouse."`

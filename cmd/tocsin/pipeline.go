@@ -76,8 +76,13 @@ func startStages(ctx context.Context, a *app, want stages) (*running, error) {
 			return nil, err
 		}
 	}
+	if want.registry {
+		if err := p.startRegistry(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if want.ingest {
-		if err := p.startIngest(ctx, !want.correlate && len(want.sinks) == 0); err != nil {
+		if err := p.startIngest(ctx, !want.correlate && !want.registry && len(want.sinks) == 0); err != nil {
 			return nil, err
 		}
 	}

@@ -6,7 +6,7 @@ type runCmd struct{ stageFlags }
 
 // Help returns what --help prints below the usage.
 func (runCmd) Help() string {
-	return `Runs ingest, correlate and every configured sink until SIGINT or SIGTERM. Kafka topics and ClickHouse tables are created
+	return `Runs ingest, correlate, the registry and every configured sink until SIGINT or SIGTERM. Kafka topics and ClickHouse tables are created
 when they are missing. SIGHUP and POST /-/reload on the admin listener reload the rules.
 
 Examples:
@@ -19,6 +19,6 @@ Examples:
 // Run runs the command.
 func (c *runCmd) Run(std streams) error {
 	return runStages(std, &c.stageFlags, func(cfg *config.Config) (stages, error) {
-		return stages{ingest: true, correlate: true, sinks: allSinks(cfg)}, nil
+		return stages{ingest: true, correlate: true, registry: cfg.Registry.Enabled, sinks: allSinks(cfg)}, nil
 	})
 }

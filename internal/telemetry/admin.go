@@ -34,7 +34,9 @@ type Admin struct {
 	// State returns what /-/state shows, nil if there is nothing here that holds
 	// any. It may be called at any time and must heed its context.
 	State func(context.Context) any
-	Pprof bool
+	// Routes are further patterns of http.ServeMux and what serves them.
+	Routes map[string]http.HandlerFunc
+	Pprof  bool
 }
 
 // Handler returns the listener's handler.
@@ -49,6 +51,9 @@ func (a *Admin) Handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.HandleFunc("POST /-/reload", a.reload)
 	mux.HandleFunc("GET /-/state", a.state)
+	for pattern, serve := range a.Routes {
+		mux.HandleFunc(pattern, serve)
+	}
 	if a.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
