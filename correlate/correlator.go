@@ -31,6 +31,9 @@ type Options struct {
 	// SnapshotInterval is the time between two snapshots of a partition. Default
 	// 10 s. What was read since the last one is read again after a crash.
 	SnapshotInterval time.Duration
+	// StateDir is a directory for the snapshots, in place of tocsin.state. All
+	// correlators of the group must share it.
+	StateDir string
 	// HeartbeatInterval is the longest time between two records to a partition
 	// of tocsin.matches while event time moves. Default 1 s.
 	HeartbeatInterval time.Duration
@@ -49,7 +52,7 @@ type Correlator struct {
 	opts    Options
 	log     *zap.Logger
 	metrics *metrics
-	store   *stateStore
+	store   snapshotStore
 	writer  string // names this process in its snapshots
 	rules   atomic.Pointer[rules.Set]
 
@@ -104,6 +107,13 @@ func (c *Correlator) Rules() *rules.Set { return c.rules.Load() }
 
 // Run joins the group and works until ctx ends.
 func (c *Correlator) Run(ctx context.Context) error {
+	if dir := c.opts.StateDir; dir != "" {
+		store, err := newStateDir(dir)
+		if err != nil {
+			return fmt.Errorf("correlate: %w", err)
+		}
+		c.store = store
+	}
 	for topic, n := range map[string]*int{
 		schemas.TopicEvents:     &c.events,
 		schemas.TopicMatches:    &c.matches,

@@ -28,7 +28,7 @@ func TestEvidenceIsReadFromItsPlace(t *testing.T) {
 	}
 	k.produce(schemas.TopicEvents, 1, []byte("no batch"))
 	metrics := newMetrics(nil)
-	r := evidenceReader{client: k.client, looks: metrics.evidence}
+	r := evidenceReader{client: k.client, looks: metrics.evidence, patience: time.Minute}
 	place := func(id schemas.EventID, partition int, offset int64, index uint32) EvidenceEvent {
 		return EvidenceEvent{ID: id, Blob: appendPlace(nil, eventPlace{partition, offset, index})}
 	}
@@ -70,6 +70,7 @@ func TestEvidenceIsReadFromItsPlace(t *testing.T) {
 		t.Errorf("without a broker: %q", got)
 	}
 	away.Remove()
+	r.patience = time.Minute
 	if got := devices(r.resolve(t.Context(), []EvidenceEvent{place(id(1, 1), 1, 1, 1)})); got[0] != "1/1" {
 		t.Errorf("with the broker back: %q", got)
 	}

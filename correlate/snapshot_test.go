@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ func (c *cluster) store() *stateStore {
 }
 
 // loaded returns the snapshot that load finds, and its sequence.
-func loaded(t testing.TB, s *stateStore, key snapshotKey) (snapshot []byte, sequence uint64) {
+func loaded(t testing.TB, s snapshotStore, key snapshotKey) (snapshot []byte, sequence uint64) {
 	t.Helper()
 	found, err := s.load(t.Context(), key, func(b []byte, n uint64) bool {
 		snapshot, sequence = bytes.Clone(b), n
@@ -55,7 +56,16 @@ func randomBytes(seed uint64, n int) []byte {
 
 func TestSnapshotsOfAnySizeComeBack(t *testing.T) {
 	t.Parallel()
-	s := fakeCluster(t, 1).store()
+	dir, err := newStateDir(filepath.Join(t.TempDir(), "made", "anew"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]snapshotStore{"topic": fakeCluster(t, 1).store(), "directory": dir} {
+		t.Run(name, func(t *testing.T) { testSnapshotsOfAnySize(t, s) })
+	}
+}
+
+func testSnapshotsOfAnySize(t *testing.T, s snapshotStore) {
 	key := snapshotKey{schemas.TopicEvents, 0}
 	if b, _ := loaded(t, s, key); b != nil {
 		t.Errorf("%d bytes from an empty topic", len(b))
