@@ -33,7 +33,9 @@ ingest:
   firehose: {listen: "127.0.0.1:0"}
   kinesis: [{stream: none, region: eu-west-1, endpoint: "http://`+freeAddress(t)+`"}]
   file: {paths: [`+replay+`]}
-sinks: {webhooks: [{name: none, url: "http://127.0.0.1:1", secrets: ["whsec_bm9uZSBub25lIG5vbmUgbm9uZSBub25l"], allow_private: true}]}
+sinks:
+  webhooks: [{name: none, url: "http://127.0.0.1:1", secrets: ["whsec_bm9uZSBub25lIG5vbmUgbm9uZSBub25l"], allow_private: true}]
+  awsiot: [{name: none, account: "123456789012", region: eu-west-1, bindings: [{rules: ["level>=high"], actions: [disconnect]}]}]
 embedded: {dir: `+t.TempDir()+`}
 admin: {listen: ""}
 log: {level: error}

@@ -78,6 +78,7 @@ func (a *AWSIoT) UnmarshalYAML(n *yaml.Node) error {
 
 func (v *validator) awsIoT(sinks []AWSIoT) {
 	names := map[string]int{}
+	acting := map[string]int{} // by account and region
 	for i := range sinks {
 		a, path := &sinks[i], fmt.Sprintf("sinks.awsiot[%d]", i)
 		if !isIdentifier(a.Name) {
@@ -86,6 +87,13 @@ func (v *validator) awsIoT(sinks []AWSIoT) {
 			v.bad(path+".name", "%q is the name of sinks.awsiot[%d] already", a.Name, first)
 		}
 		names[a.Name] = i
+		if !a.DryRun {
+			fleet := a.Account + " " + a.Region
+			if first, ok := acting[fleet]; ok {
+				v.bad(path+".dry_run", "sinks.awsiot[%d] acts in the same account and region already; two would each count a share of the fleet", first)
+			}
+			acting[fleet] = i
+		}
 		for key, endpoint := range map[string]string{"endpoint": a.Endpoint, "data_endpoint": a.DataEndpoint} {
 			if endpoint != "" {
 				v.httpURL(path+"."+key, endpoint)

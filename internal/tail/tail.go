@@ -47,14 +47,18 @@ func (t *Topic) Load(ctx context.Context, fn func(*kafka.FetchedRecord) error) e
 	g.SetLimit(loaders)
 	for p := range t.next {
 		g.Go(func() error {
-			// The end before reading: what is appended meanwhile is read twice rather
-			// than never.
+			// The end before reading, for a partition of which nothing is left; and then
+			// what was read, so that Follow repeats nothing.
 			end, err := t.client.LastOffset(ctx, t.name, p)
 			if err != nil {
 				return err
 			}
 			t.next[p] = end
-			if err := t.client.ReadAll(ctx, t.name, p, fn); err != nil {
+			err = t.client.ReadAll(ctx, t.name, p, func(rec *kafka.FetchedRecord) error {
+				t.next[p] = max(t.next[p], rec.Offset+1)
+				return fn(rec)
+			})
+			if err != nil {
 				return fmt.Errorf("read %s/%d: %w", t.name, p, err)
 			}
 			return nil

@@ -33,6 +33,7 @@ type response struct {
 	resolved   bool // its things have been asked for
 	things     []string
 	busy       bool                 // a call is being made for it
+	parked     bool                 // started, and behind another, see blocked
 	candidates map[string]time.Time // of a rotation: what may be the new certificate, and when to look at it
 }
 
@@ -107,6 +108,8 @@ func (e *executor) run() {
 	e.o.Status.OK()
 	e.s.breaker.Store(e.breaker)
 	defer e.s.breaker.Store(nil)
+	e.tick()
+	defer e.o.Metrics.passive(e.o.Name)
 	ticker := time.NewTicker(tickInterval)
 	defer ticker.Stop()
 	for {
@@ -210,6 +213,9 @@ func (e *executor) forget(r *response) {
 		delete(e.targets, key)
 	}
 	e.fleet.unwatch(r.ID)
+	if behind := e.open[e.targets[kindTarget(&schemas.Action{Kind: schemas.KindDisconnect, ClientID: r.ClientID})]]; behind != nil && behind.parked {
+		e.perform(behind)
+	}
 }
 
 // fail ends r with what AWS, or the lack of it, said.
@@ -360,6 +366,9 @@ func (e *executor) perform(r *response) {
 			e.end(r, schemas.ActionDone, "", changed(), nil)
 		}
 	}
+	if r.parked = e.blocked(r); r.parked {
+		return // forget or the next tick goes on
+	}
 	was := false
 	switch r.Kind {
 	case schemas.KindDisconnect:
@@ -398,6 +407,21 @@ func (e *executor) perform(r *response) {
 	}
 }
 
+// blocked reports whether r is a disconnection whose certificate is being taken
+// away: before that is done the device would connect again.
+func (e *executor) blocked(r *response) bool {
+	if r.Kind != schemas.KindDisconnect || r.CertificateID == "" {
+		return false
+	}
+	for _, kind := range []string{schemas.KindRevoke, schemas.KindDeactivate} {
+		other := e.open[e.targets[kindTarget(&schemas.Action{Kind: kind, CertificateID: r.CertificateID})]]
+		if other != nil && other.State != schemas.ActionPending {
+			return true
+		}
+	}
+	return false
+}
+
 func either(cond bool, yes, no string) string {
 	if cond {
 		return yes
@@ -428,6 +452,9 @@ func (e *executor) tick() {
 	now := e.o.Now()
 	for _, r := range e.open {
 		e.look(r)
+		if r.parked {
+			e.perform(r)
+		}
 		switch {
 		case r.busy || r.Deadline.IsZero() || now.Before(r.Deadline):
 		case r.State == schemas.ActionPending:

@@ -77,7 +77,9 @@ func newFakeAWS(t *testing.T) *fakeAWS {
 				w.WriteHeader(no.status)
 				body = map[string]string{"message": "fake: " + no.code}
 			}
-			json.NewEncoder(w).Encode(body)
+			if err := json.NewEncoder(w).Encode(body); err != nil {
+				t.Logf("%s: %v", op, err) // the caller has gone
+			}
 		})
 	}
 	gone := &answer{404, "ResourceNotFoundException"}
@@ -108,12 +110,12 @@ func newFakeAWS(t *testing.T) *fakeAWS {
 	})
 	handle("PUT /thing-groups/addThingToThingGroup", opAddThingToThingGroup, func(r *http.Request) (string, any, *answer) {
 		var in struct{ ThingGroupName, ThingName string }
-		json.NewDecoder(r.Body).Decode(&in)
+		decode(t, r, &in)
 		return in.ThingName + " " + in.ThingGroupName, struct{}{}, nil
 	})
 	handle("PUT /jobs/{id}", opCreateJob, func(r *http.Request) (string, any, *answer) {
 		var in struct{ Targets []string }
-		json.NewDecoder(r.Body).Decode(&in)
+		decode(t, r, &in)
 		return strings.Join(in.Targets, " "), struct{}{}, nil
 	})
 	handle("DELETE /connections/{id}", opDeleteConnection, func(r *http.Request) (string, any, *answer) {
@@ -159,6 +161,12 @@ func (f *fakeAWS) set(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change()
+}
+
+func decode(t *testing.T, r *http.Request, in any) {
+	if err := json.NewDecoder(r.Body).Decode(in); err != nil {
+		t.Error(err)
+	}
 }
 
 // cert returns a certificate ID.

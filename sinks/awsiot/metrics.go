@@ -53,6 +53,13 @@ func (m *Metrics) called(sink, op, result string, took time.Duration) {
 	m.calls.WithLabelValues(sink, op, result).Observe(took.Seconds())
 }
 
+// passive takes back what only the process that acts can say.
+func (m *Metrics) passive(sink string) {
+	for _, g := range []*prometheus.GaugeVec{m.open, m.breaker, m.used, m.limit, m.fleet} {
+		g.DeleteLabelValues(sink)
+	}
+}
+
 func (m *Metrics) state(sink string, open int, s blastradius.Status) {
 	m.open.WithLabelValues(sink).Set(float64(open))
 	m.breaker.WithLabelValues(sink).Set(float64(s.State))

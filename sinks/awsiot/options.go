@@ -18,9 +18,11 @@ import (
 	"github.com/tocsin-io/tocsin/sinks"
 )
 
-// Kinds are the actions that a binding may name.
+// Kinds are the actions that a binding may name, in the order in which they are
+// asked for: a connection is closed after the certificate was taken away, or the
+// device is back at once.
 var Kinds = []string{
-	schemas.KindDisconnect, schemas.KindDeactivate, schemas.KindRevoke, schemas.KindQuarantine, schemas.KindRotate,
+	schemas.KindRevoke, schemas.KindDeactivate, schemas.KindQuarantine, schemas.KindRotate, schemas.KindDisconnect,
 }
 
 // Binding says which detections lead to which actions.

@@ -55,8 +55,13 @@ func (e *executor) restore(followers *sync.WaitGroup) error {
 	}
 	j.restoreBreaker(e)
 	e.breaker.SetFleet(e.fleet.size())
-	for _, a := range j.newest {
-		e.resume(a)
+	// The disconnections last, which wait for what takes a certificate away.
+	for _, disconnect := range []bool{false, true} {
+		for _, a := range j.newest {
+			if (a.Kind == schemas.KindDisconnect) == disconnect {
+				e.resume(a)
+			}
+		}
 	}
 	for _, n := range found {
 		e.sighted(n.rotation, n.sighting)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -158,25 +159,24 @@ func (s *Sink) requests(f *schemas.Finding) []schemas.Action {
 	if f.ActivityID != schemas.ActivityCreate && f.ActivityID != schemas.ActivityUpdate {
 		return nil // an episode that ended, or never was
 	}
-	var subject subject
-	var kinds map[string]bool
-	var all []schemas.Action
+	var wanted []string
 	for _, b := range s.bindings {
-		if !b.matches(f) {
+		if b.matches(f) {
+			wanted = append(wanted, b.actions...)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	subject := subjectOf(f)
+	var all []schemas.Action
+	for _, kind := range Kinds {
+		if !slices.Contains(wanted, kind) {
 			continue
 		}
-		if kinds == nil {
-			kinds, subject = make(map[string]bool), subjectOf(f)
-		}
-		for _, kind := range b.actions {
-			if kinds[kind] {
-				continue
-			}
-			kinds[kind] = true
-			for _, a := range subject.requests(kind) {
-				s.complete(&a, f)
-				all = append(all, a)
-			}
+		for _, a := range subject.requests(kind) {
+			s.complete(&a, f)
+			all = append(all, a)
 		}
 	}
 	return all

@@ -360,6 +360,21 @@ func TestDisconnect(t *testing.T) {
 	wantCalls(t, r.aws, "DeleteConnection a/b c false")
 }
 
+// A device whose connection is closed before its certificate is taken away is back
+// at once.
+func TestTheCertificateGoesFirst(t *testing.T) {
+	r := newRig(t)
+	r.register(1)
+	r.aws.fail = []answer{{503, "ServiceUnavailableException"}, {503, "ServiceUnavailableException"}}
+	o := r.options()
+	o.Backoff.First = 10 * time.Millisecond
+	o.Bindings[0].Actions = []string{schemas.KindDisconnect, schemas.KindDeactivate}
+	r.start(o)
+	r.detect(finding(1))
+	r.await(schemas.ActionDone, 2)
+	wantCalls(t, r.aws, "UpdateCertificate 1 INACTIVE", "DeleteConnection pump-1 false")
+}
+
 func TestARevokedCertificateIsNotMadeInactive(t *testing.T) {
 	r := newRig(t)
 	r.register(1)
