@@ -10,7 +10,8 @@
 // # Log sources
 //
 // The events that the pipeline carries are of product aws; their service is the
-// event's source: iot, lifecycle, cloudtrail, guardduty, devicedefender, generic.
+// event's source: iot, lifecycle, cloudtrail, guardduty, devicedefender, registry,
+// behavior, generic.
 // What a rule's logsource names must be the event's; what it does not name is
 // not asked for.
 //

@@ -82,7 +82,7 @@ func (m *eventMaker) override(ev *schemas.Event, envelope map[string]string) err
 		case "outcome":
 			ev.Outcome, err = parseEnum(name, value, schemas.OutcomeUnknown, schemas.OutcomeFailure)
 		case "certificate_status":
-			ev.CertificateStatus, err = parseEnum(name, value, schemas.CertUnspecified, schemas.CertUnknown)
+			ev.CertificateStatus, err = parseEnum(name, value, schemas.CertUnspecified, schemas.CertRevokedByCA)
 		case "certificate_days_to_expiry":
 			days, parseErr := strconv.ParseInt(value, 10, 32)
 			if parseErr != nil {
