@@ -115,7 +115,7 @@ func benchmarkShuffle(b *testing.B, set *rules.Set) {
 		c := correlate.New(correlate.Options{Client: client, Producer: producer, Rules: set, Logger: zap.NewNop(), Registerer: mine})
 		go func() { ended <- c.Run(ctx) }()
 	}
-	events := playFleet(b, ctx, producer)
+	events := playFleet(ctx, b, producer)
 	for deadline := time.Now().Add(time.Minute); counterSum(b, registries, "tocsin_correlate_events_total", "") < float64(events); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b.Fatal("the correlators do not come to the end")
@@ -135,13 +135,15 @@ func benchmarkShuffle(b *testing.B, set *rules.Set) {
 	b.ReportMetric(100*bytes(schemas.TopicMatches)/bytes(schemas.TopicEvents), "%extra")
 	cancel()
 	for range shuffleProcesses {
-		<-ended
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
 	}
 }
 
 // playFleet produces what a fleet sends, in real time, and returns the number of
 // events.
-func playFleet(b *testing.B, ctx context.Context, producer *kafka.Producer) (events int) {
+func playFleet(ctx context.Context, b *testing.B, producer *kafka.Producer) (events int) {
 	b.Helper()
 	start := time.Now()
 	sim, err := simulate.New(simulate.Options{

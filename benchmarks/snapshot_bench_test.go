@@ -66,7 +66,7 @@ correlation: {type: event_count, rules: [selected], group-by: [tocsin.device], t
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
 	start := time.Now()
-	produceConnects(b, ctx, producer)
+	produceConnects(ctx, b, producer)
 	for counterSum(b, []*prometheus.Registry{reg}, "tocsin_correlate_events_total", "") < snapshotEvents {
 		time.Sleep(50 * time.Millisecond)
 		if time.Since(start) > 5*time.Minute {
@@ -92,11 +92,13 @@ correlation: {type: event_count, rules: [selected], group-by: [tocsin.device], t
 	b.ReportMetric(100*cost/(time.Since(start).Seconds()*float64(runtime.GOMAXPROCS(0))), "%time")
 	b.ReportMetric(size/pauses/1e6, "MB/snapshot")
 	cancel()
-	<-ended
+	if err := <-ended; err != nil {
+		b.Error(err)
+	}
 }
 
 // produceConnects sends events of as many devices as there are to be groups.
-func produceConnects(b *testing.B, ctx context.Context, producer *kafka.Producer) {
+func produceConnects(ctx context.Context, b *testing.B, producer *kafka.Producer) {
 	var batches [snapshotPartitions]schemas.BatchEncoder
 	message := []byte(`{"eventType":"Connect","status":"Success"}`)
 	now := time.Now().UnixMilli()

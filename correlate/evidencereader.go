@@ -59,12 +59,13 @@ func decodePlace(blob []byte) (eventPlace, bool) {
 		return eventPlace{}, false
 	}
 	var v [3]uint64
-	for i, rest := 0, fields[0]; i < len(v); i++ {
-		n := 0
-		if v[i], n = binary.Uvarint(rest); n <= 0 {
+	rest := fields[0]
+	for i := range v {
+		value, n := binary.Uvarint(rest)
+		if n <= 0 {
 			return eventPlace{}, false
 		}
-		rest = rest[n:]
+		v[i], rest = value, rest[n:]
 	}
 	return eventPlace{partition: int(v[0]), offset: int64(v[1]), index: uint32(v[2])}, true
 }
