@@ -27,11 +27,11 @@ demo: build engine ## the whole pipeline on a simulated fleet, in one process
 
 # What is concurrent runs under the race detector; the rest is single-threaded
 # by design and many times slower under it.
-RACE_PACKAGES := ./internal/kafka/... ./internal/lifecycle/... ./internal/telemetry/... ./internal/embedded/broker/... \
+RACE_PACKAGES := ./internal/kafka/... ./internal/lifecycle/... ./internal/telemetry/... ./internal/embedded/broker/... ./internal/identities/... ./internal/registry/... \
 	./ingest/... ./correlate/... ./sinks/...
 
 .PHONY: test
-test: engine kafka moto ## every test, on the real Kafka, ClickHouse engine and AWS APIs
+test: engine kafka moto mosquitto ## every test, on the real Kafka, ClickHouse engine and AWS APIs
 	race=$$(go list $(RACE_PACKAGES)); \
 	go test -timeout 9m $(TESTFLAGS) $$(go list ./... | grep -vxF "$$race"); \
 	go test -race -timeout 9m $(TESTFLAGS) $$race
@@ -97,13 +97,15 @@ outdated: ## direct dependencies that lag behind
 proto: ## regenerate schemas/eventpb (needs protoc and protoc-gen-go)
 	protoc -I schemas --go_out=schemas/eventpb --go_opt=paths=source_relative schemas/event.proto schemas/match.proto
 
-.PHONY: engine kafka moto
+.PHONY: engine kafka moto mosquitto
 engine: ## fetch the embedded ClickHouse engine
 	@internal/embedded/fetch-chdb.sh
 kafka: ## fetch Apache Kafka for the tests
 	@internal/testkit/fetch-kafka.sh
 moto: ## fetch moto (AWS APIs) for the tests
 	@internal/testkit/fetch-moto.sh
+mosquitto: ## fetch the MQTT broker for the tests
+	@internal/testkit/fetch-mosquitto.sh
 
 $(GOFUMPT):
 	@mkdir -p $(TOOLS)

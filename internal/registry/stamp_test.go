@@ -15,7 +15,8 @@ func TestStampsAreWhatTheRecordSays(t *testing.T) {
 	var all []schemas.Certificate
 	for status := schemas.CertUnspecified; status <= schemas.CertRevokedByCA; status++ {
 		for _, after := range []time.Time{
-			{}, now, now.Add(-time.Millisecond), now.Add(time.Millisecond), now.Add(-time.Hour), now.Add(36 * time.Hour), now.AddDate(0, 0, 90),
+			{},
+			now, now.Add(-time.Millisecond), now.Add(time.Millisecond), now.Add(-time.Hour), now.Add(36 * time.Hour), now.AddDate(0, 0, 90),
 			now.AddDate(-3, 0, 0), time.Unix(0, 0).UTC(), time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC),
 			time.Date(2106, 2, 8, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
 		} {

@@ -100,15 +100,15 @@ func TestAgainstMap(t *testing.T) {
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
 		table, want := New(Options{ByName: true}), map[string]schemas.Certificate{}
 		var ids []string
-		for range rapid.IntRange(1, 3000).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 600).Draw(rt, "steps") {
 			var c schemas.Certificate
 			switch n := rng.IntN(10); {
 			case n < 5 || len(ids) == 0:
-				c = typical(rng, rng.IntN(500))
+				c = typical(rng, rng.IntN(100))
 				ids = append(ids, c.ID)
 			case n < 8:
 				id := ids[rng.IntN(len(ids))]
-				c = typical(rng, rng.IntN(500))
+				c = typical(rng, rng.IntN(100))
 				c.ID = id
 				c.ClientIDs = append(c.ClientIDs, strings.Repeat("y", rng.IntN(400)))
 			default:
@@ -242,11 +242,11 @@ func TestCommonName(t *testing.T) {
 // TestSpaceIsReclaimed lets records grow and shrink many times over: what they
 // leave behind is used again.
 func TestSpaceIsReclaimed(t *testing.T) {
-	const n = 40_000
+	const n = 20_000
 	table := New(Options{})
 	rng := rand.New(rand.NewPCG(1, 1))
 	ids := make([]string, n)
-	for round := range 8 {
+	for round := range 6 {
 		for i := range n {
 			c := typical(rng, i)
 			if round > 0 {
@@ -315,7 +315,7 @@ func TestReadersBesideAWriter(t *testing.T) {
 			}
 		})
 	}
-	for round := range 20_000 {
+	for round := range 5_000 {
 		c := typical(rng, 1000+round%300)
 		if err := table.Put(&c); err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-//go:embed fetch-kafka.sh kafka-jars.sha256 fetch-moto.sh moto-requirements.txt
+//go:embed fetch-kafka.sh kafka-jars.sha256 fetch-moto.sh moto-requirements.txt fetch-mosquitto.sh mosquitto-debs.sha256
 var fetchers embed.FS
 
 // cacheDir returns the folder for what is fetched.
