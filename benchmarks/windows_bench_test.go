@@ -171,6 +171,57 @@ func BenchmarkWindows(b *testing.B) {
 	}
 }
 
+// BenchmarkWindowsDayLate is groups with very many events: with an allowed lateness
+// of 24 hours, ten of them hold a day of ten events a second. One event in five is
+// up to 24 hours behind.
+func BenchmarkWindowsDayLate(b *testing.B) {
+	const day = 24 * time.Hour
+	for name, kind := range map[string]rules.CorrelationType{
+		"event_count": rules.EventCount, "value_count": rules.ValueCount, "temporal": rules.Temporal,
+	} {
+		b.Run(name, func(b *testing.B) {
+			steps, least := 1, 1000.0
+			if kind == rules.Temporal {
+				steps = 3
+			}
+			set := &rules.Set{Correlations: []*rules.Correlation{windowsRule(kind, time.Hour, steps, least)}}
+			set.Correlations[0].Hash = 1
+			w := correlate.NewWindows(set, func(*rules.Correlation) bool { return true },
+				correlate.WindowOptions{Lateness: day, MaxEvents: 1 << 21})
+			rng := rand.New(rand.NewPCG(1, 2))
+			m := correlate.Match{Evidence: windowsEvidence}
+			n := uint64(0)
+			add := func() {
+				now := windowsStart + int64(n)*100
+				windowsDevice(&m, n%10)
+				m.Time = now
+				if rng.IntN(5) == 0 {
+					m.Time -= rng.Int64N(min(day.Milliseconds(), now-windowsStart+1))
+				}
+				m.Value = binary.LittleEndian.AppendUint64(append(m.Value[:0], 8), scatter(n)%500)
+				m.Step = int32(rng.IntN(steps))
+				binary.LittleEndian.PutUint64(m.ID[:], scatter(n))
+				w.Add(&m)
+				if n++; n%1000 == 0 {
+					w.Advance(now - 30_000)
+					w.Drain(func(*correlate.Episode) {})
+				}
+			}
+			for range 950_000 {
+				add()
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			start := cpuTime(b)
+			for range b.N {
+				add()
+			}
+			b.ReportMetric(float64(b.N)/(cpuTime(b)-start).Seconds(), "events/cpu-s")
+			b.ReportMetric(float64(w.Stats().Events), "held")
+		})
+	}
+}
+
 // fillGroups puts one event into each of n groups.
 func fillGroups(w *correlate.Windows, n int) {
 	m := correlate.Match{Evidence: windowsEvidence}

@@ -45,6 +45,9 @@ func largeScript(seed uint64) *script {
 	s := &script{rule: c, opts: WindowOptions{Lateness: time.Duration(lateness) * time.Millisecond, UpdateInterval: 10 * time.Millisecond}}
 	now, mark := int64(1_000_000), int64(0)
 	n := 200 + rng.IntN(500)
+	if rng.IntN(20) == 0 {
+		n = 4000
+	}
 	if c.Type == rules.TemporalOrdered {
 		n = 200 // the oracle tries every chain
 		c.Steps = c.Steps[:2]

@@ -35,8 +35,12 @@ const (
 // coverChains looks for chains through the new entry, and reports whether there
 // is one.
 func (g *group) coverChains(w *Windows, at int) bool {
-	steps := len(g.rule.c.Steps)
-	if g.len() < steps {
+	steps, n := len(g.rule.c.Steps), g.len()
+	if n < steps {
+		return false
+	}
+	// What comes behind all others can only end a chain.
+	if at == n-1 && at > 0 && int(g.at(at).step) < steps-1 && g.at(at-1).time < g.newest {
 		return false
 	}
 	if g.many == nil {
@@ -50,7 +54,7 @@ func (g *group) coverChains(w *Windows, at int) bool {
 	e := *g.at(at)
 	f.through, f.index = f.through[:0], f.index[:0]
 	seen := uint64(0)
-	for i, n := g.first(e.time-g.rule.span), g.len(); i < n; i++ {
+	for i := g.first(e.time - g.rule.span); i < n; i++ {
 		o := g.at(i)
 		if o.time > e.time+g.rule.span {
 			break

@@ -114,7 +114,7 @@ func feed(w io.WriteCloser, events [][]byte, n int) error {
 	return w.Close()
 }
 
-// read counts matches. It reads to the end in any case, or the engine would
+// read counts matches; those of correlations by group. It reads to the end in any case, or the engine would
 // wait for ever.
 func (r *result) read(stdout io.Reader) error {
 	var first error
@@ -128,12 +128,13 @@ func (r *result) read(stdout io.Reader) error {
 			return err
 		}
 		var match struct {
-			ID string `json:"rule_id"`
+			ID    string          `json:"rule_id"`
+			Group json.RawMessage `json:"group_key"`
 		}
 		if err := json.Unmarshal(line, &match); err != nil && first == nil {
 			first = fmt.Errorf("%w in %.200q", err, line)
 		}
-		r.matches[match.ID]++
+		r.matches[match.ID+string(match.Group)]++
 	}
 }
 

@@ -3,11 +3,13 @@
 // and matches. It writes what it found to benchmarks/results.
 //
 //	make bench-peers
+//	go run ./benchmarks/peers -rsigma PROGRAM -correlations
 //
 // All read JSON lines from a pipe and write a line for each match. What counts is
 // the CPU time of their processes, less that of the same process without events
 // (loading the rules). The number of events is chosen so that each engine is
-// measured for about as long. (The third Go library that is known,
+// measured for about as long. Correlations are compared with rsigma only, by the
+// groups that are alerted on. (The third Go library that is known,
 // github.com/runreveal/sigmalite, has no version that the module proxy serves.)
 package main
 
@@ -38,13 +40,21 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == "tocsin-correlations" {
+		if err := correlateStdin(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "peers:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	root := flag.String("root", ".", "the repository")
 	rsigma := flag.String("rsigma", "", "rsigma `program`; left out if empty")
 	gopeers := flag.String("go", "", "`program` of benchmarks/peers/go; left out if empty")
+	only := flag.Bool("correlations", false, "correlations only: they need no SigmaHQ rules, and nothing is kept")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *root, *rsigma, *gopeers); err != nil {
+	if err := run(ctx, *root, *rsigma, *gopeers, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
@@ -64,21 +74,30 @@ var modes = []mode{
 	{"every rule for every event", false},
 }
 
-func run(ctx context.Context, root, rsigma, gopeers string) error {
+func run(ctx context.Context, root, rsigma, gopeers string, only bool) error {
 	dir, err := os.MkdirTemp("", "tocsin-peers-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	loaded, err := writeRules(root, dir)
-	if err != nil {
-		return err
-	}
 	own, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	r := &report{Started: time.Now().UTC(), Commit: commit(root), Rules: loaded}
+	correlated, err := runCorrelations(ctx, filepath.Join(dir, "correlations"), own, rsigma)
+	if err != nil {
+		return err
+	}
+	if only {
+		writeCorrelations(os.Stdout, correlated)
+		return nil
+	}
+	dir = filepath.Join(dir, "rules")
+	loaded, err := writeRules(root, dir)
+	if err != nil {
+		return err
+	}
+	r := &report{Started: time.Now().UTC(), Commit: commit(root), Rules: loaded, Correlations: correlated}
 	r.describeMachine()
 	events := encodeEvents(workload.Mixed(distinct))
 	for _, mode := range modes {

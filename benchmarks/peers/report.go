@@ -25,6 +25,8 @@ type report struct {
 	Rows     []row     `json:"rows"`
 	OwnPacks float64   `json:"own_packs_events_per_cpu_second"`
 	Bars     []string  `json:"bars"`
+	// Correlations are windows beside windows.
+	Correlations []correlationRow `json:"correlations"`
 }
 
 // row is one engine in one mode.
@@ -88,6 +90,11 @@ func (r *report) conclude() {
 			bar("events/s of one core, all rules", row.Rate, 20_000, "")
 		case row.Engine == "rsigma":
 			bar("tocsin over rsigma", row.Ratio, 1, "x")
+		}
+	}
+	for i := range r.Correlations {
+		if row := &r.Correlations[i]; row.Engine == "rsigma" {
+			bar("tocsin over rsigma, "+row.Correlation, row.Ratio, 1.5, "x")
 		}
 	}
 	bar("events/s of one core, own packs on IoT logs", r.OwnPacks, 500_000, "")
@@ -159,6 +166,8 @@ func (r *report) write(w io.Writer) {
 			}
 		}
 	}
+	fmt.Fprint(w, "\n## Correlations\n\nThe same JSON lines in the order of time, each parsed, matched by a detection rule and counted in a window.\n\n")
+	writeCorrelations(w, r.Correlations)
 	fmt.Fprint(w, "\n## Bars\n\n")
 	for _, b := range r.Bars {
 		fmt.Fprintf(w, "- %s\n", b)
