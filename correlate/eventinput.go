@@ -160,7 +160,10 @@ func (in *eventInput) tick(ctx context.Context, now time.Time, caughtUp bool) {
 	in.ticked = now
 	for p := range in.shuffle {
 		mark, idle := in.tell(p)
-		due := (mark != in.sentMark[p] || idle != in.sentIdle[p] || in.heartbeat[p].IsZero()) &&
+		// While the partition may not be told all, the next record pushes the barrier on:
+		// one that is refused because of its size is never acknowledged itself.
+		news := mark != in.sentMark[p] || idle != in.sentIdle[p] || mark != in.w.windows.mark(0)
+		due := (news || in.heartbeat[p].IsZero()) &&
 			now.Sub(in.heartbeat[p]) >= in.w.c.opts.HeartbeatInterval
 		if n := in.shuffle[p].Len(); n > 0 || due {
 			if in.queuedAt[p].IsZero() {

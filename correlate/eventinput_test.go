@@ -1,9 +1,13 @@
 package correlate
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/internal/kafka"
@@ -72,5 +76,48 @@ func TestSnapshotFollowsHeldMatches(t *testing.T) {
 	}
 	if writers := k.snapshotWriters(schemas.TopicEvents); len(writers) != 1 {
 		t.Errorf("snapshots by %v", writers)
+	}
+}
+
+// TestRefusedMatchesHoldNobodyBack: a record that is too large for Kafka is never
+// acknowledged. The partition is told the watermark beyond it all the same.
+func TestRefusedMatchesHoldNobodyBack(t *testing.T) {
+	t.Parallel()
+	k := fakeCluster(t, 1)
+	c := New(Options{Client: k.client, Producer: k.producer, Rules: compileRules(t, fleetRules), Logger: zap.NewNop(), HeartbeatInterval: time.Millisecond})
+	c.events, c.matches, c.detections, c.deadLetters = 1, 1, 2, 1
+	w := newWorker(c, &kafka.Assignment{Topic: schemas.TopicEvents})
+	in := w.input.(*eventInput)
+	in.tracker.Lane(nil).Observe(1_000_000, 0)
+	away := k.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: schemas.TopicMatches, Err: kerr.MessageTooLarge, Count: -1})
+	in.shuffle[0].Append(&schemas.Match{Correlation: 1})
+	told := func() (mark int64, matches int) {
+		mark = watermark.None
+		k.read(schemas.TopicMatches, func(_ int, r *kafka.FetchedRecord) {
+			var batch schemas.MatchBatchReader
+			if err := batch.Reset(r.Value); err != nil {
+				t.Fatal(err)
+			}
+			mark = max(mark, batch.Watermark)
+			var m schemas.Match
+			for batch.Next(&m) {
+				matches++
+			}
+		})
+		return mark, matches
+	}
+	refused := 0
+	await(t, time.Minute, func() string {
+		in.tick(t.Context(), time.Now(), true)
+		if refused += len(w.out.takeRefused()); refused > 0 {
+			away.Remove()
+		}
+		if mark, _ := told(); mark != 970_000 {
+			return fmt.Sprintf("told %d", mark)
+		}
+		return ""
+	})
+	if _, matches := told(); matches != 0 {
+		t.Errorf("%d matches arrived: none was refused", matches)
 	}
 }

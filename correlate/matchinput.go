@@ -71,7 +71,8 @@ func (in *matchInput) tick(ctx context.Context, now time.Time, _ bool) {
 			count := in.w.out.matchesTo(p)
 			told.barrier.raise(count.sent, count.acked, in.w.windows.mark(level))
 			mark := told.barrier.pass(count.acked)
-			if mark == told.mark || now.Sub(told.at) < in.w.c.opts.HeartbeatInterval {
+			news := mark != told.mark || mark != in.w.windows.mark(level)
+			if !news || now.Sub(told.at) < in.w.c.opts.HeartbeatInterval {
 				continue
 			}
 			told.mark, told.at = mark, now

@@ -40,7 +40,7 @@ func (c *outputCut) settle() {
 }
 
 // recordCount counts the records of one partition. The first acked of those sent
-// are acknowledged, or can never be because of their size.
+// are acknowledged, but for what was refused because of its size.
 type recordCount struct{ sent, acked uint64 }
 
 // refusedRecord is one that Kafka will never take because of its size.
