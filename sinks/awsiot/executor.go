@@ -285,8 +285,7 @@ func (e *executor) same(r *response) string {
 // admit holds r, of which all is known that will be, against the allow-list, and
 // asks for approval.
 func (e *executor) admit(r *response, needsThing bool) {
-	if entry, ok := e.s.allowed(&r.Action, r.things); ok {
-		e.end(r, schemas.ActionRefused, codeAllowList, fmt.Sprintf("%q of the allow-list protects it", entry), nil)
+	if e.protected(r) {
 		return
 	}
 	if needsThing && r.Thing == "" && !e.o.DryRun {
@@ -306,6 +305,15 @@ func (e *executor) admit(r *response, needsThing bool) {
 		return
 	}
 	e.execute(r)
+}
+
+// protected ends r if the allow-list says so.
+func (e *executor) protected(r *response) bool {
+	entry, ok := e.s.allowed(&r.Action, r.things)
+	if ok {
+		e.end(r, schemas.ActionRefused, codeAllowList, fmt.Sprintf("%q of the allow-list protects it", entry), nil)
+	}
+	return ok
 }
 
 // approved goes on with what a person approved.
@@ -433,12 +441,12 @@ func either(cond bool, yes, no string) string {
 func (e *executor) opened(why *blastradius.Refused) {
 	e.log.Error("the breaker opened: no more responses until it is resumed", zap.Int("devices", why.Used), zap.Int("limit", why.Limit),
 		zap.Int("fleet", why.Fleet), zap.String("try", "tocsin actions list; tocsin actions resume "+e.o.Name))
-	a := actionlog.Breaker(e.o.Name, schemas.ActionOpened, why.Error(), "", e.o.Now())
-	a.DryRun = e.o.DryRun
-	e.record(a)
+	// The event first: after a crash in between the breaker opens again, and tells
+	// again. The other way round nobody would be told.
 	if err := e.alert(e.hard, why); err != nil {
 		e.log.Error("the event about it could not be published", zap.Error(err))
 	}
+	e.record(actionlog.Breaker(e.o.Name, schemas.ActionOpened, why.Error(), "", e.o.Now()))
 }
 
 // resumed closes the breaker for a person.

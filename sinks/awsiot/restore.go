@@ -25,7 +25,7 @@ func (e *executor) restore(followers *sync.WaitGroup) error {
 	if err != nil {
 		return err
 	}
-	j := journal{name: e.o.Name, now: e.o.Now(), keep: e.past.keep, newest: make(map[string]*schemas.Action), touched: make(map[string]time.Time)}
+	j := journal{name: e.o.Name, dryRun: e.o.DryRun, now: e.o.Now(), keep: e.past.keep, newest: make(map[string]*schemas.Action), touched: make(map[string]time.Time)}
 	if err := actions.Load(e.soft, func(rec *kafka.FetchedRecord) error { j.take(rec); return nil }); err != nil {
 		return err
 	}
@@ -124,6 +124,9 @@ func (e *executor) resume(a *schemas.Action) {
 	}
 	r := &response{Action: *a}
 	e.keep(r)
+	if e.protected(r) {
+		return // since the restart
+	}
 	switch {
 	case r.State == schemas.ActionApproved && e.o.Now().Sub(a.Time) > e.o.MaxAge:
 		e.end(r, schemas.ActionExpired, "", fmt.Sprintf("it was approved, but nobody acted on it for more than %s", e.o.MaxAge), nil)
@@ -140,9 +143,10 @@ func (e *executor) resume(a *schemas.Action) {
 
 // journal is what is kept of tocsin.actions while it is read.
 type journal struct {
-	name string
-	now  time.Time
-	keep time.Duration
+	name   string
+	dryRun bool
+	now    time.Time
+	keep   time.Duration
 
 	mu      sync.Mutex
 	newest  map[string]*schemas.Action // by ID: the last step
@@ -158,11 +162,14 @@ func (j *journal) take(rec *kafka.FetchedRecord) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if a.Kind == schemas.KindBreaker {
-		// Its records are in one partition, and so in their order.
-		j.breaker = a
+		// Its records are in one partition, and so in their order. That it would have
+		// opened stops nothing when it is no dry run any more.
+		if a.State != schemas.ActionOpened || a.DryRun == j.dryRun {
+			j.breaker = a
+		}
 		return
 	}
-	if a.State == schemas.ActionStarted || a.State == schemas.ActionPlanned {
+	if a.DryRun == j.dryRun && (a.State == schemas.ActionStarted || a.State == schemas.ActionPlanned) {
 		if u := unit(a); j.now.Sub(a.Time) < time.Hour && a.Time.After(j.touched[u]) {
 			j.touched[strings.Clone(u)] = a.Time
 		}

@@ -520,6 +520,55 @@ func TestRotationThatDoesNotFinish(t *testing.T) {
 	}
 }
 
+// Whom the allow-list names by the time that it is read is not touched any more,
+// whatever was begun.
+func TestAllowListOfTheNextStart(t *testing.T) {
+	r := newRig(t)
+	r.register(1)
+	o := r.options()
+	o.Bindings[0].Actions = []string{schemas.KindRotate}
+	s := r.start(o)
+	r.detect(finding(1))
+	r.await(schemas.ActionWaiting, 1)
+	s.stop()
+	r.aws.set(func() {
+		r.aws.certs[cert(5)] = &fakeCert{status: "ACTIVE", created: time.Now(), things: []string{"pump-1"}}
+	})
+	r.identity(schemas.KeyCertificate+cert(5), schemas.Certificate{ID: cert(5), Status: schemas.CertActive, Things: []string{"pump-1"}, LastSeen: time.Now()})
+	o.AllowList = []string{"pump-*"}
+	r.start(o)
+	if got := r.await(schemas.ActionRefused, 1)[0]; got.Code != codeAllowList {
+		t.Errorf("got %+v", got)
+	}
+	wantCalls(t, r.aws, "CreateJob arn:aws:iot:eu-west-1:123456789012:thing/pump-1")
+}
+
+// A breaker that opened in a dry run is closed when it is none any more, and the
+// other way round: what was not done does not count.
+func TestDryRunEnds(t *testing.T) {
+	r := newRig(t)
+	r.register(20)
+	o := r.options()
+	o.DryRun = true
+	s := r.start(o)
+	for i := range 6 {
+		r.detect(finding(i + 1))
+	}
+	r.await(schemas.ActionPlanned, 5)
+	r.await(schemas.ActionOpened, 1)
+	s.stop()
+	o.DryRun = false
+	r.start(o)
+	for i := 6; i < 12; i++ {
+		r.detect(finding(i + 1))
+	}
+	r.await(schemas.ActionDone, 5)
+	r.await(schemas.ActionOpened, 2)
+	if n := len(r.aws.made()); n != 5 {
+		t.Errorf("%d calls", n)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	good := func() Options {
 		return Options{
