@@ -50,7 +50,7 @@ shutdown_timeout: 5s
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err = startStages(ctx, a, stages{ingest: true, correlate: true, sinks: allSinks(cfg)})
+	_, err = startStages(ctx, a, stages{ingest: true, correlate: true, registry: true, sinks: allSinks(cfg)})
 	if err != nil {
 		t.Fatal(err)
 	}

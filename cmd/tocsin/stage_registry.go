@@ -85,10 +85,11 @@ func (p *plant) openInventory(ctx context.Context, c *config.RegistryAWS) (*inve
 // revocationSources opens the lists and reports of the configuration.
 func (p *plant) revocationSources(ctx context.Context, c *config.Revocations) (sources []revocation.Source, err error) {
 	log := p.log.Named("revocations")
+	metrics := crl.NewMetrics(p.metrics)
 	if len(c.CRLs) > 0 {
-		lists := &revocation.Lists{Metrics: crl.NewMetrics(p.metrics), Logger: log}
+		lists := &revocation.Lists{Metrics: metrics, Logger: log}
 		if c.Export.Path != "" {
-			lists.Exporter = &crl.Exporter{Path: c.Export.Path, PIDFile: c.Export.PIDFile, Metrics: lists.Metrics}
+			lists.Exporter = &crl.Exporter{Path: c.Export.Path, PIDFile: c.Export.PIDFile, Metrics: metrics}
 		}
 		if lists.Places, err = openPlaces(ctx, c.CRLs, crl.Suffixes); err != nil {
 			return nil, err
