@@ -76,15 +76,19 @@ func (g *group) coverCount(w *Windows, at int, e *entry) bool {
 	if from > at {
 		return false
 	}
+	if at == n-1 {
+		plain := from
+		if at-from >= least {
+			plain = at // the window was full without the new entry, and is covered
+		}
+		g.coverFrom(w, from, plain, at, e)
+		return true
+	}
 	last := at
 	for !holds(last) {
 		last--
 	}
-	to := n - 1
-	if at < n-1 {
-		to = g.first(g.at(last).time+span+1) - 1
-	}
-	g.cover(w, from, to, e)
+	g.cover(w, from, g.first(g.at(last).time+span+1)-1, e)
 	return true
 }
 
@@ -121,10 +125,15 @@ func (g *group) measureWindows(i, at int) (from, to int) {
 // cover makes entries [from, to], which satisfied windows contain, part of one
 // episode. opener is the entry whose arrival made them so.
 func (g *group) cover(w *Windows, from, to int, opener *entry) {
+	g.coverFrom(w, from, from, to, opener)
+}
+
+// coverFrom is cover where the entries before plain are known to be covered.
+func (g *group) coverFrom(w *Windows, from, plain, to int, opener *entry) {
 	ep := g.join(w, g.at(from).time, g.at(to).time, opener)
 	// Those of episodes near are of this one now.
 	grown := false
-	for i := g.plainBefore(to, from); i >= 0; i = g.plainBefore(i-1, from) {
+	for i := g.plainBefore(to, plain); i >= 0; i = g.plainBefore(i-1, plain) {
 		ep.count += g.counts(i)
 		g.assign(i, ep.serial)
 		grown = true

@@ -240,6 +240,11 @@ func (b *entryBlocks) find(i int) {
 		b.near++
 		return
 	}
+	if i == b.nearRank-1 {
+		b.near--
+		b.nearRank -= len(b.blocks[b.near].entries)
+		return
+	}
 	block, rank := 0, 0
 	step := 1
 	for 2*step < len(b.counts) {
