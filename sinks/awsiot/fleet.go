@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/tocsin-io/tocsin/internal/jsonscan"
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/schemas"
 )
@@ -74,7 +74,6 @@ var (
 // identity is what is read of a Certificate and of an Observation.
 type identity struct {
 	ID        string    `json:"certificate_id"`
-	Status    string    `json:"status"`
 	Things    []string  `json:"things"`
 	ClientIDs []string  `json:"client_ids"`
 	LastSeen  time.Time `json:"last_seen"`
@@ -87,34 +86,48 @@ func (f *fleet) take(rec *kafka.FetchedRecord) (rotations []string, s sighting) 
 	if !certificate && !bytes.HasPrefix(rec.Key, observedKey) {
 		return nil, s
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	counted := certificate && f.configured == 0
-	if !counted && len(f.waits) == 0 {
+	if f.count(rec, certificate) == 0 {
 		return nil, s
 	}
 	var id identity
-	if len(rec.Value) > 0 && json.Unmarshal(rec.Value, &id) != nil {
+	if json.Unmarshal(rec.Value, &id) != nil {
 		return nil, s
-	}
-	if counted {
-		hash := xxhash.Sum64(rec.Key)
-		if id.Status == schemas.CertActive.String() {
-			f.active[hash] = struct{}{}
-		} else {
-			delete(f.active, hash) // a tombstone, too
-		}
 	}
 	s = sighting{certificate: certificateID(id.ID), names: append(id.Things, id.ClientIDs...), seen: id.LastSeen}
 	if s.certificate == "" || s.seen.IsZero() {
 		return nil, s
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, name := range s.names {
 		for _, w := range f.waits[name] {
 			if w.old != s.certificate && !slices.Contains(rotations, w.id) {
-				rotations = append(rotations, strings.Clone(w.id))
+				rotations = append(rotations, w.id)
 			}
 		}
 	}
 	return rotations, s
 }
+
+// count notes whether a certificate is active, and returns how many names are
+// waited for. Nothing else of a record is looked at while there is none: at the
+// start every certificate of the fleet comes by.
+func (f *fleet) count(rec *kafka.FetchedRecord, certificate bool) (names int) {
+	counted := certificate && f.configured == 0
+	active := false
+	if counted {
+		status, ok := jsonscan.Lookup(rec.Value, "status") // a tombstone has none
+		active = ok && status.Kind == jsonscan.String && string(status.Raw) == activeStatus
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch hash := xxhash.Sum64(rec.Key); {
+	case active:
+		f.active[hash] = struct{}{}
+	case counted:
+		delete(f.active, hash)
+	}
+	return len(f.waits)
+}
+
+var activeStatus = schemas.CertActive.String()
