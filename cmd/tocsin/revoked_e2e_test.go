@@ -156,7 +156,7 @@ func TestRevokedByItsCARevokedInAWSIoT(t *testing.T) {
 		sink, err := awsiot.New(t.Context(), awsiot.Options{
 			Name: name, Account: "123456789012", Region: "eu-west-1", Control: api, Connections: connections, DryRun: dryRun,
 			Kafka: client, Producer: producer, Metrics: awsiot.NewMetrics(metrics),
-			Status: sinks.NewStatus(name, shared, zap.NewNop()),
+			Status:   sinks.NewStatus(name, shared, zap.NewNop()),
 			Bindings: []awsiot.Binding{{Rules: []string{"level=critical"}, Actions: []string{schemas.KindRevoke}}},
 		})
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -22,8 +23,6 @@ var Suffixes = []string{".crl", ".pem", ".der"}
 type Syncer struct {
 	Place   documents.Place
 	Issuers Issuers
-	// Limit bounds the DER form of a list. Default DefaultLimit.
-	Limit int64
 	// Held says whether what a list holds is still where it was taken to. If not,
 	// the list is read again though it did not change. May be nil.
 	Held func(*State) bool
@@ -136,8 +135,8 @@ func (r *round) document(ref documents.Ref, yield func(Update) bool) bool {
 		return r.tell(yield, Update{Problem: r.problem(ref.Location, err)})
 	}
 	defer doc.Close()
-	lists := NewReader(doc, r.Limit)
-	whole := true // every list so far was taken in
+	lists := NewReader(doc, math.MaxInt64) // the place has the limit
+	whole := true                          // every list so far was taken in
 	// The last update carries the version, so that a document counts as read when
 	// all of it was: each waits until it is known whether another follows.
 	var waiting *Update
