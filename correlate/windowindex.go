@@ -26,15 +26,6 @@ type windowIndex struct {
 	lost    map[uint64]struct{}  // scratch memory
 }
 
-// indexed reports whether large groups of the rule have an index.
-func (r *windowRule) indexed() bool {
-	switch r.c.Type {
-	case rules.ValueCount, rules.ValueSum, rules.Temporal:
-		return !r.deferred
-	}
-	return false
-}
-
 // newWindowIndex makes the index of a group as it is.
 func newWindowIndex(g *group) *windowIndex {
 	x := &windowIndex{rule: g.rule}
