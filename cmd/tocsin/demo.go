@@ -274,7 +274,7 @@ It is left running:
 
 // countEvents returns the distinct events in the store.
 func (r *running) countEvents(ctx context.Context) (n uint64, err error) {
-	err = r.store.QueryRow(ctx, "SELECT uniqExact(id) FROM "+r.database+".events").Scan(&n)
+	err = r.store.QueryRow(ctx, "SELECT uniqExact(id) FROM "+r.database+".events WHERE source NOT IN ('behavior', 'registry')").Scan(&n)
 	return n, err
 }
 

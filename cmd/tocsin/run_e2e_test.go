@@ -244,7 +244,7 @@ func (r *embeddedRun) fromEventToWebhook(t *testing.T) {
 	}
 }
 
-const everything = "SELECT count(), uniqExact(id), (SELECT count() FROM detections_current), (SELECT count() FROM dead_letters FINAL) FROM events_distinct"
+const everything = "SELECT count(), uniqExact(id), (SELECT count() FROM detections_current), (SELECT count() FROM dead_letters FINAL) FROM events_distinct WHERE " + sentIn
 
 // A stop in order repeats nothing.
 func (r *embeddedRun) stoppedAndStarted(t *testing.T) {
@@ -279,7 +279,7 @@ func (r *embeddedRun) stoppedAndStarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.becomes("SELECT count() FROM events_distinct", fmt.Sprint(events+1))
+	s.becomes("SELECT count() FROM events_distinct WHERE "+sentIn, fmt.Sprint(events+1))
 	r.caughtUp(t)
 	for id, times := range r.hook.created() {
 		if was, ok := told[id]; ok && was != times {
