@@ -139,6 +139,7 @@ func (c *cluster) start(set *rules.Set, change ...func(*Options)) *runningCorrel
 		f(&opts)
 	}
 	r.Correlator = New(opts)
+	r.patience = 2 * time.Minute // beside other tests brokers may take their time
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	go func() { r.ended <- r.Run(ctx) }()

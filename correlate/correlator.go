@@ -59,6 +59,7 @@ type Correlator struct {
 	// The partition counts of the topics, read when Run starts. They must not
 	// change while correlators run: keys would move away from their windows.
 	events, matches, detections, deadLetters int
+	patience                                 time.Duration // of detections for their evidence
 	workers                                  workerList
 	// presses bounds the snapshots that are made at the same time. All partitions
 	// begin together, and would all stand still together every interval.
@@ -84,12 +85,13 @@ func New(opts Options) *Correlator {
 	// crypto/rand.Read never fails (Go 1.24).
 	_, _ = rand.Read(id[:])
 	c := &Correlator{
-		opts:    opts,
-		log:     opts.Logger,
-		metrics: newMetrics(opts.Registerer),
-		store:   &stateStore{client: opts.Client, producer: opts.Producer, topic: schemas.TopicState},
-		writer:  hex.EncodeToString(id[:]),
-		presses: make(chan *snapshotPress, maxSnapshots),
+		opts:     opts,
+		log:      opts.Logger,
+		metrics:  newMetrics(opts.Registerer),
+		store:    &stateStore{client: opts.Client, producer: opts.Producer, topic: schemas.TopicState},
+		writer:   hex.EncodeToString(id[:]),
+		presses:  make(chan *snapshotPress, maxSnapshots),
+		patience: evidencePatience,
 	}
 	c.rules.Store(opts.Rules)
 	for range maxSnapshots {

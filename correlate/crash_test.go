@@ -54,7 +54,9 @@ func child(brokers []string, log *zap.Logger) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	return New(opts).Run(ctx)
+	c := New(opts)
+	c.patience = 2 * time.Minute
+	return c.Run(ctx)
 }
 
 // crashSession is how long Kafka waits for a member that was killed.

@@ -20,7 +20,7 @@ type emitter struct {
 }
 
 func newEmitter(w *worker) *emitter {
-	return &emitter{w: w, evidence: evidenceReader{client: w.c.opts.Client, looks: w.c.metrics.evidence}}
+	return &emitter{w: w, evidence: evidenceReader{client: w.c.opts.Client, looks: w.c.metrics.evidence, patience: w.c.patience}}
 }
 
 // episode reports a change of an episode.

@@ -75,7 +75,7 @@ func decodePlace(blob []byte) (eventPlace, bool) {
 type evidenceReader struct {
 	client   *kafka.Client
 	looks    *prometheus.CounterVec
-	patience time.Duration // 0: evidencePatience
+	patience time.Duration // how long one detection waits
 	known    map[eventPlace]knownEvidence
 	buf      kafka.FetchBuffer
 	reader   schemas.BatchReader
@@ -119,7 +119,7 @@ func (r *evidenceReader) resolve(ctx context.Context, events []EvidenceEvent) []
 
 // read looks for the events at these places, record by record.
 func (r *evidenceReader) read(ctx context.Context, places []eventPlace) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.patience, evidencePatience))
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
 	slices.SortFunc(places, eventPlace.compare)
 	places = slices.Compact(places)

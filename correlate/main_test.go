@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	// bounds it.
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
-		if err := parallel.Value.Set("6"); err != nil {
+		if err := parallel.Value.Set("3"); err != nil {
 			panic(err)
 		}
 	}
