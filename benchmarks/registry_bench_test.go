@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,8 +34,7 @@ type registryFleet struct {
 
 const sampledIDs = 1 << 18
 
-// fleetRegistry is filled once: that takes most of a minute.
-var fleetRegistry = sync.OnceValue(func() *registryFleet {
+func newRegistryFleet() *registryFleet {
 	n := registrySize()
 	rng := rand.New(rand.NewPCG(1, 2))
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -84,7 +83,7 @@ var fleetRegistry = sync.OnceValue(func() *registryFleet {
 	})
 	f.table.SetComplete(time.UnixMilli(1))
 	return f
-})
+}
 
 func heapInUse() float64 {
 	runtime.GC()
@@ -93,26 +92,58 @@ func heapInUse() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// BenchmarkRegistryMemory reports the heap that a certificate takes; the bar is
-// 200 B at 10,000,000 certificates.
-func BenchmarkRegistryMemory(b *testing.B) {
-	f := fleetRegistry()
-	for b.Loop() {
-		_ = f.table.Len()
-	}
-	s := f.table.Stats()
-	b.ReportMetric(f.perEach, "B/certificate")
-	b.ReportMetric(float64(s.Bytes)/float64(s.Certificates), "accounted-B/certificate")
-	b.ReportMetric(float64(s.Certificates), "certificates")
+// bursts times events in bursts that are shorter than the scheduler's time slice:
+// the median is what an event takes while nobody else has the core.
+type bursts struct {
+	n     int
+	start time.Time
+	took  []time.Duration
 }
 
-// BenchmarkRegistryStamp stamps events of certificates that are drawn from all
-// there are, which is the worst that can be: nothing is in a cache. The bar is 50 ns
-// at 10,000,000 certificates. "few" is a fleet of which 4,096 talk at a time,
-// "unknown" are certificates that nobody has heard of. "bloom" is, for comparison,
-// what it costs to ask a Bloom filter (1 %) of those that need attention first.
-func BenchmarkRegistryStamp(b *testing.B) {
-	f := fleetRegistry()
+const burst = 4096
+
+func newBursts() *bursts { return &bursts{start: time.Now(), took: make([]time.Duration, 0, 1<<16)} }
+
+func (r *bursts) event() {
+	if r.n++; r.n < burst {
+		return
+	}
+	now := time.Now()
+	if len(r.took) < cap(r.took) {
+		r.took = append(r.took, now.Sub(r.start))
+	}
+	r.n, r.start = 0, now
+}
+
+func (r *bursts) median() float64 {
+	if len(r.took) == 0 {
+		return float64(time.Since(r.start)) / float64(max(r.n, 1))
+	}
+	slices.Sort(r.took)
+	return float64(r.took[len(r.took)/2]) / burst
+}
+
+// BenchmarkRegistry is about 10,000,000 certificates. Filling the table takes most
+// of a minute.
+//
+// "memory" reports the heap that a certificate takes; the bar is 200 B.
+//
+// "stamp" stamps events, of certificates drawn from "all" there are, which is the
+// worst that can be: nothing is in a cache, and how long it takes is how long memory
+// takes. The bar is 50 ns, of the median burst. "few" is a fleet of which 4,096 talk at a time, "unknown"
+// are certificates that nobody has heard of. "bloom" is, for comparison, what it costs
+// to ask a Bloom filter (1 %) of those that need attention before anything else.
+func BenchmarkRegistry(b *testing.B) {
+	f := newRegistryFleet()
+	b.Run("memory", func(b *testing.B) {
+		for b.Loop() {
+			_ = f.table.Len()
+		}
+		s := f.table.Stats()
+		b.ReportMetric(f.perEach, "B/certificate")
+		b.ReportMetric(float64(s.Bytes)/float64(s.Certificates), "accounted-B/certificate")
+		b.ReportMetric(float64(s.Certificates), "certificates")
+	})
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC).UnixMilli()
 	strangers := make([]byte, 0, 64*(1<<16))
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -124,28 +155,29 @@ func BenchmarkRegistryStamp(b *testing.B) {
 			b.ReportAllocs()
 			ev := schemas.Event{Time: now, IngestTime: now}
 			i, n := 0, min(len(ids)/64, among)
-			start := cpuTime(b)
+			r := newBursts()
 			for range b.N {
 				ev.CertificateID = ids[i*64 : i*64+64]
 				f.table.Stamp(&ev)
 				if i++; i == n {
 					i = 0
 				}
+				r.event()
 			}
-			b.ReportMetric(float64(cpuTime(b)-start)/float64(b.N), "cpu-ns/event")
+			b.ReportMetric(r.median(), "burst-ns/event")
 		}
 	}
-	b.Run("all", stamp(f.ids, sampledIDs))
-	b.Run("few", stamp(f.ids, 4096))
-	b.Run("unknown", stamp(strangers, 1<<16))
-	b.Run("bloom", func(b *testing.B) {
+	b.Run("stamp/all", stamp(f.ids, sampledIDs))
+	b.Run("stamp/few", stamp(f.ids, 4096))
+	b.Run("stamp/unknown", stamp(strangers, 1<<16))
+	b.Run("stamp/bloom", func(b *testing.B) {
 		filter := bloom.NewWithEstimates(uint(len(f.attention)), 0.01)
 		for _, id := range f.attention {
 			filter.Add(id)
 		}
 		b.ReportAllocs()
 		hits, i, n := 0, 0, len(f.ids)/64
-		start := cpuTime(b)
+		r := newBursts()
 		for range b.N {
 			if filter.Test(f.ids[i*64 : i*64+64]) {
 				hits++
@@ -153,8 +185,9 @@ func BenchmarkRegistryStamp(b *testing.B) {
 			if i++; i == n {
 				i = 0
 			}
+			r.event()
 		}
-		b.ReportMetric(float64(cpuTime(b)-start)/float64(b.N), "cpu-ns/event")
+		b.ReportMetric(r.median(), "burst-ns/event")
 		b.ReportMetric(float64(hits)/float64(b.N)*100, "%hits")
 	})
 }

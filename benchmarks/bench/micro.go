@@ -50,6 +50,13 @@ var microBars = []microBar{
 	{what: "windows: memory of an event_count group, 1,000,000 of them", bench: "WindowsGroupBytes", metric: "B/group", unit: "B", bar: atMost(256)},
 	{what: "windows: restore 1,000,000 groups", bench: "WindowsSnapshot/restore", metric: "ns/op", scale: 1e-9, unit: "s", bar: atMost(10)},
 
+	{what: "identities: memory of a certificate, 10,000,000 of them", bench: "Registry/memory", metric: "B/certificate", unit: "B", bar: atMost(200)},
+	{what: "identities: stamp an event, 10,000,000 certificates at random", bench: "Registry/stamp/all", metric: "burst-ns/event", unit: "ns", bar: atMost(50)},
+	{what: "identities: the same, allocations", bench: "Registry/stamp/all", metric: "allocs/op", bar: atMost(0)},
+	{what: "identities: stamp an event, 4,096 certificates that talk", bench: "Registry/stamp/few", metric: "burst-ns/event", unit: "ns", bar: atMost(50)},
+	{what: "identities: decisions at 5,000/s on one core, 99th percentile", bench: "Decisions", metric: "p99-ms", unit: "ms", bar: atMost(2)},
+	{what: "identities: the same, median", bench: "Decisions", metric: "p50-ms", unit: "ms"},
+
 	{what: "identities: read and verify a revocation list of 1,000,000 entries, DER", bench: "CRL/DER/entries=1000000", metric: "s/list", unit: "s", bar: atMost(5)},
 	{what: "identities: the same, memory", bench: "CRL/DER/entries=1000000", metric: "peak-MiB", unit: "MiB", bar: atMost(300)},
 	{what: "identities: the same, PEM", bench: "CRL/PEM/entries=1000000", metric: "s/list", unit: "s", bar: atMost(5)},

@@ -177,6 +177,8 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Warn("decision endpoint: requests were cut off", zap.Error(err))
 		_ = server.Close() // the connections' errors mean nothing any more
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("decision endpoint: %w", err)
+	}
 	return nil
 }
