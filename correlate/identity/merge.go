@@ -69,10 +69,12 @@ func setInventoryStatus(c *schemas.Certificate, status schemas.CertificateStatus
 		}
 		return false, false
 	case c.Status == schemas.CertUnspecified || since.After(c.StatusSince):
+	case c.StatusReason == reasonInventory:
+		since = asked
 	case asked.Sub(c.StatusSince) < settleTime:
 		return false, false // AWS is eventually consistent: the event may be ahead
 	default:
-		since, disagrees = asked, c.StatusReason != reasonInventory
+		since, disagrees = asked, true
 	}
 	c.Status, c.StatusSince, c.StatusReason = status, since, reasonInventory
 	return true, disagrees

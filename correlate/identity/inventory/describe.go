@@ -95,9 +95,9 @@ func (v *Inventory) describe(ctx context.Context, id string) (Fact, error) {
 // things returns what a certificate is attached to. That nobody may see it (the
 // permission is missing) is no reason to know nothing else.
 func (v *Inventory) things(ctx context.Context, arn string) (names []string, ok bool) {
-	var out *iot.ListPrincipalThingsV2Output
+	var out *iot.ListPrincipalThingsOutput
 	err := v.calls.do(ctx, opListPrincipalThings, func(ctx context.Context) (err error) {
-		out, err = v.opts.Client.ListPrincipalThingsV2(ctx, &iot.ListPrincipalThingsV2Input{
+		out, err = v.opts.Client.ListPrincipalThings(ctx, &iot.ListPrincipalThingsInput{
 			Principal: &arn, MaxResults: aws.Int32(schemas.MaxObserved),
 		})
 		return err
@@ -106,8 +106,5 @@ func (v *Inventory) things(ctx context.Context, arn string) (names []string, ok 
 		v.log.Debug("the things of a certificate could not be listed", zap.String("certificate", arn), zap.Error(err))
 		return nil, false
 	}
-	for i := range out.PrincipalThingObjects {
-		names = append(names, aws.ToString(out.PrincipalThingObjects[i].ThingName))
-	}
-	return names, true
+	return out.Things, true
 }

@@ -38,7 +38,7 @@ type API interface {
 	ListCACertificates(context.Context, *iot.ListCACertificatesInput, ...func(*iot.Options)) (*iot.ListCACertificatesOutput, error)
 	DescribeCACertificate(context.Context, *iot.DescribeCACertificateInput, ...func(*iot.Options)) (*iot.DescribeCACertificateOutput, error)
 	ListCertificatesByCA(context.Context, *iot.ListCertificatesByCAInput, ...func(*iot.Options)) (*iot.ListCertificatesByCAOutput, error)
-	ListPrincipalThingsV2(context.Context, *iot.ListPrincipalThingsV2Input, ...func(*iot.Options)) (*iot.ListPrincipalThingsV2Output, error)
+	ListPrincipalThings(context.Context, *iot.ListPrincipalThingsInput, ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error)
 }
 
 // Registry is what an inventory is compared with and merged into. Its methods may
@@ -228,7 +228,7 @@ func (v *Inventory) cycle(ctx context.Context, reg Registry, state *State) error
 		state.Cycle, state.Marker, state.Listed = time.Now().UTC(), "", 0
 	}
 	cas, err := v.listCAs(ctx, reg)
-	if err != nil {
+	if err := v.partly(ctx, reg, err); err != nil {
 		return err
 	}
 	seen := newSeen()
@@ -242,7 +242,7 @@ func (v *Inventory) cycle(ctx context.Context, reg Registry, state *State) error
 	if err != nil {
 		return err
 	}
-	if err := v.listByCA(ctx, reg, cas); err != nil {
+	if err := v.partly(ctx, reg, v.listByCA(ctx, reg, cas)); err != nil {
 		return err
 	}
 	if !resumed {
@@ -253,6 +253,17 @@ func (v *Inventory) cycle(ctx context.Context, reg Registry, state *State) error
 	v.queue.retry()
 	v.queue.refill()
 	v.log.Info("inventory of AWS IoT", zap.Int("certificates", state.Total), zap.Int("cas", len(cas)), zap.Duration("took", state.Complete.Sub(state.Cycle)))
+	return nil
+}
+
+// partly tells of what failed about CAs, and goes on: that part of the API is not
+// allowed, or not there, is no reason to know nothing of the certificates.
+func (v *Inventory) partly(ctx context.Context, reg Registry, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	v.log.Warn("the CAs of AWS IoT could not be listed; the next cycle tries again", zap.Error(err))
+	reg.Problem(ctx, err)
 	return nil
 }
 
@@ -325,12 +336,12 @@ func (v *Inventory) listCAs(ctx context.Context, reg Registry) (ids []string, er
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return ids, err
 		}
 		for i := range out.Certificates {
 			id := aws.ToString(out.Certificates[i].CertificateId)
 			if err := v.describeCA(ctx, reg, id); err != nil {
-				return nil, err
+				return ids, err
 			}
 			ids = append(ids, id)
 		}

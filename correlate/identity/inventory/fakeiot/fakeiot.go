@@ -204,18 +204,16 @@ func (a *API) ListCertificatesByCA(_ context.Context, in *iot.ListCertificatesBy
 	return out, nil
 }
 
-// ListPrincipalThingsV2 implements inventory.API.
-func (a *API) ListPrincipalThingsV2(_ context.Context, in *iot.ListPrincipalThingsV2Input, _ ...func(*iot.Options)) (*iot.ListPrincipalThingsV2Output, error) {
+// ListPrincipalThings implements inventory.API.
+func (a *API) ListPrincipalThings(_ context.Context, in *iot.ListPrincipalThingsInput, _ ...func(*iot.Options)) (*iot.ListPrincipalThingsOutput, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.called("ListPrincipalThings", *in.Principal); err != nil {
 		return nil, err
 	}
-	out := &iot.ListPrincipalThingsV2Output{}
+	out := &iot.ListPrincipalThingsOutput{}
 	if c, ok := a.certs[strings.TrimPrefix(*in.Principal, *arn(""))]; ok {
-		for i := range c.Things {
-			out.PrincipalThingObjects = append(out.PrincipalThingObjects, types.PrincipalThingObject{ThingName: &c.Things[i]})
-		}
+		out.Things = c.Things
 	}
 	return out, nil
 }
