@@ -133,10 +133,13 @@ func write(w io.Writer, r *chaos.Report) error {
 	row("settled", "%.0f s after the last event", r.Settled)
 	row("lost", "%d (events %d, detections %d, webhooks %d)", r.Lost, r.EventsLost, r.DetectionsLost, r.MessagesLost)
 	row("duplicated", "%d (events %d, detections %d, webhooks %d)", r.Duplicated, r.EventsExtra, r.DetectionsExtra, r.MessagesExtra)
+	if len(r.Exits) > 0 {
+		row("ended by themselves", "%d, and were started again", len(r.Exits))
+	}
 	if r.DeadLetters > 0 {
 		row("dead letters", "%d", r.DeadLetters)
 	}
-	for _, d := range append(r.Complaints, r.Differences...) {
+	for _, d := range slices.Concat(r.Exits, r.Complaints, r.Differences) {
 		fmt.Fprintf(&b, "  %s\n", d)
 	}
 	_, err := io.WriteString(w, b.String())

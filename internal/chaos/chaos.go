@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -71,7 +72,9 @@ type Report struct {
 	Result
 	// Complaints are panics, data races and the like in the logs of the processes.
 	Complaints []string `json:"complaints,omitempty"`
-	Faults     []Fault  `json:"faults"`
+	// Exits are processes that ended by themselves and were started again.
+	Exits  []string `json:"exits,omitempty"`
+	Faults []Fault  `json:"faults"`
 }
 
 // OK reports whether what must be true is.
@@ -106,6 +109,15 @@ func Run(ctx context.Context, opts Options) (report *Report, err error) {
 	c := &cluster{opts: opts, stages: map[string]*program{}}
 	defer func() { err = errors.Join(err, c.close()) }()
 	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	supervising, stopSupervising := context.WithCancel(ctx)
+	var supervisor sync.WaitGroup
+	supervisor.Go(func() { c.supervise(supervising) })
+	// Before close, or it would revive what that has ended.
+	defer supervisor.Wait()
+	defer stopSupervising()
+	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
 	report = &Report{Seed: opts.Seed}
@@ -161,6 +173,7 @@ func Run(ctx context.Context, opts Options) (report *Report, err error) {
 	report.Differences = append(report.Differences, hooks.forged...)
 	for _, p := range c.stages {
 		report.Complaints = append(report.Complaints, complaints(p.log)...)
+		report.Exits = append(report.Exits, p.endings()...)
 	}
 	return report, nil
 }
@@ -189,7 +202,7 @@ const (
 	correlators = 2
 )
 
-// start starts Kafka, the engine and the stages, and waits until all are ready.
+// start starts Kafka, the engine and the stages.
 func (c *cluster) start(ctx context.Context) (err error) {
 	c.opts.Log("starting three Kafka brokers, the ClickHouse engine and %d stages", ingesters+correlators+2)
 	if c.kafka, err = testkit.NewKafka(testkit.KafkaOptions{Nodes: nodes}); err != nil {
@@ -245,7 +258,7 @@ func (c *cluster) start(ctx context.Context) (err error) {
 	if len(c.targets) == 0 {
 		return fmt.Errorf("there is nothing to kill among %q", c.opts.Targets)
 	}
-	return c.ready(ctx)
+	return nil
 }
 
 // stage prepares a process: its ports, rules and configuration.
@@ -291,6 +304,18 @@ log: {format: json}
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
+// supervise starts processes that end by themselves again, as systemd or Kubernetes
+// would: one that finds no Kafka when it starts gives up after a while.
+func (c *cluster) supervise(ctx context.Context) {
+	for ; ctx.Err() == nil; sleep(ctx, time.Second) {
+		for name, p := range c.stages {
+			if err := p.revive(); err != nil {
+				c.opts.Log("%s does not start: %v", name, err)
+			}
+		}
+	}
+}
+
 // startWithin is how long the stages may take to be ready.
 const startWithin = 2 * time.Minute
 
@@ -303,7 +328,7 @@ func (c *cluster) ready(ctx context.Context) error {
 			if err == nil {
 				break
 			}
-			if ctx.Err() != nil || p.ended() {
+			if ctx.Err() != nil {
 				return fmt.Errorf("%s is not ready: %w; its log is %s", name, err, p.log)
 			}
 			sleep(ctx, 100*time.Millisecond)

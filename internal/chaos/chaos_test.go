@@ -49,6 +49,9 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("%d kills %v, %d stalls %v, %d events, %d detections, %d webhooks of which %d were taken again though they had been answered for, settled in %.0f s",
 		r.Kills, r.KillsOf, r.Stalls, r.StallsOf, r.Events, r.Detections, r.Messages, r.Repeated, r.Settled)
+	for _, e := range r.Exits {
+		t.Log("ended by itself: ", e)
+	}
 	if !r.OK() {
 		t.Errorf("CHAOS_SEED=%d: lost %d, duplicated %d:\n%s", seed, r.Lost, r.Duplicated, strings.Join(append(r.Complaints, r.Differences...), "\n"))
 	}

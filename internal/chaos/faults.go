@@ -21,6 +21,7 @@ type Fault struct {
 // seed; a target that has not recovered from the last one is passed over.
 type injector struct {
 	targets []*target
+	longest time.Duration // that a target is away or frozen
 	rng     *rand.Rand
 	began   time.Time
 	log     func(format string, args ...any)
@@ -35,12 +36,15 @@ type injector struct {
 
 func newInjector(targets []*target, seed uint64, log func(string, ...any)) *injector {
 	return &injector{
-		targets: targets, rng: rand.New(rand.NewPCG(seed, 2)), began: time.Now(), busy: map[*target]string{}, log: log,
+		targets: targets, longest: maxAway, rng: rand.New(rand.NewPCG(seed, 2)), began: time.Now(), busy: map[*target]string{}, log: log,
 	}
 }
 
 // recoverWithin is how long a target may take until it is whole again.
 const recoverWithin = 3 * time.Minute
+
+// maxAway is the longest that a target is away or frozen.
+const maxAway = 20 * time.Second
 
 // stallShare is how many faults of a hundred are stalls.
 const stallShare = 30
@@ -48,6 +52,8 @@ const stallShare = 30
 // run does faults until kills have been done or the time is over, evenly spread.
 // It returns when everything runs again.
 func (in *injector) run(ctx context.Context, kills int, within time.Duration) error {
+	// Not so long that a short run is over before everything has been away and back.
+	in.longest = min(maxAway, max(within/5, 2*time.Second))
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
 	defer in.work.Wait()
@@ -134,7 +140,7 @@ func (in *injector) kill(ctx context.Context) {
 	// Mostly at once, as a supervisor does; sometimes after a while.
 	pause := time.Duration(in.rng.IntN(1500)) * time.Millisecond
 	if in.rng.IntN(6) == 0 {
-		pause = time.Duration(5+in.rng.IntN(15)) * time.Second
+		pause = min(time.Duration(5+in.rng.IntN(15))*time.Second, in.longest)
 	}
 	f := Fault{At: time.Since(in.began).Seconds(), Target: t.name, Action: "kill", For: pause.Seconds()}
 	t.kill()
@@ -150,7 +156,7 @@ func (in *injector) stall(ctx context.Context) {
 	if t == nil {
 		return
 	}
-	pause := time.Second + time.Duration(in.rng.IntN(19_000))*time.Millisecond
+	pause := time.Second + time.Duration(in.rng.Int64N(int64(in.longest-time.Second)))
 	f := Fault{At: time.Since(in.began).Seconds(), Target: t.name, Action: "stall", For: pause.Seconds()}
 	if err := t.freeze(); err != nil {
 		in.done(ctx, t, f, err)

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,21 +22,41 @@ import (
 )
 
 // program is a stage of Tocsin as a process that can be killed and started again
-// on the same ports. Its methods may be called by one goroutine at a time, but
-// for those that only ask the admin listener.
+// on the same ports. It is safe for concurrent use.
 type program struct {
 	command []string
 	env     []string
 	log     string // file that standard error is appended to
 	admin   string // host:port
 
-	mu     sync.Mutex // of cmd: the goroutine that waits, and the one that asks for the PID
+	mu     sync.Mutex
+	wanted bool // it is to run: it was not killed by us
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
+	exits  []string      // of a process that ended by itself, why
 }
 
 // start starts the process. It dies with this one, however this one ends.
 func (p *program) start(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = true
+	return p.spawn()
+}
+
+// revive starts a process that has ended by itself again, as a supervisor does.
+func (p *program) revive() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.wanted || !p.gone() {
+		return nil
+	}
+	p.exits = append(p.exits, fmt.Sprintf("%s: %s: %s", filepath.Base(p.log), p.cmd.ProcessState, lastLine(p.log)))
+	return p.spawn()
+}
+
+// spawn is called with the program locked.
+func (p *program) spawn() error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -61,36 +83,52 @@ func (p *program) start(context.Context) error {
 	if err := <-started; err != nil {
 		return fmt.Errorf("start %s: %w", strings.Join(p.command, " "), err)
 	}
-	p.mu.Lock()
 	p.cmd, p.exited = cmd, exited
-	p.mu.Unlock()
 	return nil
 }
 
 // kill is kill -9; it returns when the process is gone.
 func (p *program) kill() {
 	p.mu.Lock()
-	cmd, exited := p.cmd, p.exited
-	p.mu.Unlock()
-	if cmd == nil {
-		return
+	defer p.mu.Unlock()
+	p.wanted = false
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill() // it may be gone
+		<-p.exited
 	}
-	_ = cmd.Process.Kill() // it may be gone
-	<-exited
 }
 
-func (p *program) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+// signal sends a signal to the process, if it runs.
+func (p *program) signal(s syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone() {
+		return nil // the supervisor is about to see it
+	}
+	return p.cmd.Process.Signal(s)
+}
 
 // ended reports whether the process is gone.
 func (p *program) ended() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.gone()
+}
+
+func (p *program) gone() bool {
 	select {
 	case <-p.exited:
 		return true
 	default:
 		return false
 	}
+}
+
+// endings returns why processes ended by themselves.
+func (p *program) endings() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.exits)
 }
 
 // ready returns nil when the process says that it is.
@@ -138,6 +176,16 @@ func (p *program) ask(ctx context.Context, path string) ([]byte, error) {
 		err = fmt.Errorf("%s: %s: %.300s", path, res.Status, body)
 	}
 	return body, err
+}
+
+// lastLine returns the end of a log.
+func lastLine(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	b = bytes.TrimSpace(b)
+	return fmt.Sprintf("%.500s", b[bytes.LastIndexByte(b, '\n')+1:])
 }
 
 // signs of a fault in the program itself, in its log.
