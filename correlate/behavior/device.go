@@ -75,9 +75,6 @@ func (d *device) heard(t int64, leastGap float32) bool {
 	return true
 }
 
-// knows reports whether the device used the address before.
-func (d *device) knows(address uint32) bool { return slices.Contains(d.addresses[:], address) }
-
 // remember makes the address the newest. It reports whether it was not known.
 func (d *device) remember(address uint32) bool {
 	at := slices.Index(d.addresses[:], address)

@@ -21,22 +21,22 @@ type metrics struct {
 	events, late, repeated prometheus.Counter
 	derived                map[string]prometheus.Counter // by type
 	records                *prometheus.CounterVec
-	bounds, deadLetters    *prometheus.CounterVec
-	restored               prometheus.Counter
+	bounds                 *prometheus.CounterVec
+	restored, unreadable   prometheus.Counter
 	devices                *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		events:      prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_events_total", Help: "Events of devices that were counted."}),
-		late:        prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_late_events_total", Help: "Events of intervals that were complete already; they are in no datapoint."}),
-		repeated:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_repeated_events_total", Help: "Events read again after a restart whose interval was complete."}),
-		derived:     make(map[string]prometheus.Counter),
-		records:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_records_total", Help: "Records written to the identities topic, by kind."}, []string{"kind"}),
-		bounds:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_bounds_reached_total", Help: "What a bound made the service leave out or put off."}, []string{"bound"}),
-		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_dead_letters_total", Help: "Records that could not be read, by reason."}, []string{"reason"}),
-		restored:    prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_restored_devices_total", Help: "Devices read back from the identities topic when a partition was taken over."}),
-		devices:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tocsin_behavior_devices", Help: "Devices remembered, by partition."}, []string{"partition"}),
+		events:     prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_events_total", Help: "Events of devices that were counted."}),
+		late:       prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_late_events_total", Help: "Events of intervals that were complete already; they are in no datapoint."}),
+		repeated:   prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_repeated_events_total", Help: "Events read again after a restart whose interval was complete."}),
+		derived:    make(map[string]prometheus.Counter),
+		records:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_records_total", Help: "Records written to the identities topic, by kind."}, []string{"kind"}),
+		bounds:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_bounds_reached_total", Help: "What a bound made the service leave out or put off."}, []string{"bound"}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_unreadable_records_total", Help: "Records of events that broke off; the correlator keeps them as dead letters."}),
+		restored:   prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_restored_devices_total", Help: "Devices read back from the identities topic when a partition was taken over."}),
+		devices:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tocsin_behavior_devices", Help: "Devices remembered, by partition."}, []string{"partition"}),
 	}
 	derived := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_derived_events_total", Help: "Events made, by type."}, []string{"type"})
 	for _, typ := range []string{schemas.TypeDatapoint, schemas.TypeDeviceSilent, schemas.TypeDeviceReturned, schemas.TypeSourceSilent} {
@@ -46,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.bounds.WithLabelValues(b)
 	}
 	if reg != nil {
-		reg.MustRegister(m.events, m.late, m.repeated, derived, m.records, m.bounds, m.deadLetters, m.restored, m.devices)
+		reg.MustRegister(m.events, m.late, m.repeated, derived, m.records, m.bounds, m.unreadable, m.restored, m.devices)
 	}
 	return m
 }

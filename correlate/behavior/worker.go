@@ -210,7 +210,7 @@ func (w *worker) process(ctx context.Context, rec *kafka.FetchedRecord) {
 	if err := w.reader.Err(); err != nil {
 		// The events before the damage were taken. The correlator keeps the record.
 		w.log.Warn("a record of events could not be read", zap.String("origin", fmt.Sprintf("%s/%d@%d", schemas.TopicEvents, w.number, rec.Offset)), zap.Error(err))
-		w.s.metrics.deadLetters.WithLabelValues("malformed_record").Inc()
+		w.s.metrics.unreadable.Inc()
 	}
 }
 

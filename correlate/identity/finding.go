@@ -29,7 +29,7 @@ const (
 	eventSyncFailed     = "SyncFailed"
 	maxFindingNames     = 20 // names in one message
 	maxFindingAge       = 20 * time.Second
-	registryLane        = "registry"
+	registryLane        = schemas.DerivedLane + "registry"
 	unknownDevice       = "unknown"
 	certificateKey      = "cert:"
 	certificateAuthKey  = "ca:"

@@ -43,6 +43,6 @@ func (e *executor) alert(ctx context.Context, why *blastradius.Refused) error {
 		Time: millis, IngestTime: e.o.Now().UnixMilli(),
 		Source: []byte(schemas.SourceRegistry), Type: []byte(EventBreakerOpened),
 		Account: []byte(e.o.Account), Region: []byte(e.o.Region), Device: device, Message: message,
-	}, "responses")
+	}, schemas.DerivedLane+"responses")
 	return e.o.Producer.Produce(ctx, schemas.TopicEvents, schemas.Partition(device, partitions), kafka.Record{Value: batch.Bytes()})
 }
