@@ -50,12 +50,10 @@ func (t inventoryTarget) mergeFact(f *inventory.Fact) {
 	var before schemas.Certificate
 	t.update(f.ID, func(c *schemas.Certificate) bool {
 		before = clone(c)
-		changed := false
 		if f.Gone {
 			return setStatus(c, schemas.CertUnknown, f.Asked, reasonNotFound)
 		}
-		statusChanged, disagrees := setInventoryStatus(c, f.Status, f.Asked, f.Modified)
-		changed = statusChanged
+		changed, disagrees := setInventoryStatus(c, f.Status, f.Asked, f.Modified)
 		if disagrees {
 			disagreements = append(disagreements, newFinding(eventDisagreement, map[string]any{
 				"registry": before.Status.String(), "aws": f.Status.String(), "registry_reason": before.StatusReason,

@@ -46,6 +46,13 @@ type factsState struct {
 	Offsets []int64 `json:"offsets"` // by partition of tocsin.identities
 }
 
+func (s *factsState) sum() (n int64) {
+	for _, o := range s.Offsets {
+		n += o
+	}
+	return n
+}
+
 // lead is the work of the owner of partition 0.
 func (s *Service) lead(ctx context.Context, a *kafka.Assignment) error {
 	t, err := s.takeOver(ctx)
@@ -242,31 +249,21 @@ func (t *term) publishAndCheckpoint(ctx context.Context) error {
 func (t *term) checkpoint(ctx context.Context) error {
 	t.mu.Lock()
 	state := factsState{Offsets: make([]int64, len(t.next))}
-	idle := true
 	for p := range t.next {
 		state.Offsets[p] = t.facts[p]
 		if t.facts[p] < 0 {
 			state.Offsets[p] = t.next[p]
 		}
 	}
-	// The registry's own records move the offsets, and a checkpoint is one of them.
-	if sync, ok := t.syncs[syncFacts]; ok {
-		var before factsState
-		_ = json.Unmarshal(sync.State, &before)
-		var moved int64
-		for p, o := range state.Offsets {
-			if p < len(before.Offsets) {
-				o -= before.Offsets[p]
-			}
-			moved += o
-		}
-		idle = moved <= 1 && moved >= 0
-	} else {
-		idle = false
-	}
+	last, ok := t.syncs[syncFacts]
 	t.mu.Unlock()
-	if idle {
-		return t.flush(ctx)
+	var before factsState
+	if ok {
+		// What cannot be read is replaced.
+		_ = json.Unmarshal(last.State, &before)
+	}
+	if moved := state.sum() - before.sum(); ok && (moved == 0 || moved == 1) {
+		return t.flush(ctx) // nothing came but the checkpoint before
 	}
 	return t.saveSync(ctx, syncFacts, state, false)
 }
