@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	groupSize = 8
+	groupSize = 4
 	// An entry is two words: the fingerprint, and an address.
 	groupWords = 2 * groupSize
 	// maxLoad is how full an index may be, in entries of 16: fuller, too many IDs are
 	// not in the group where they are looked for first.
-	maxLoad   = 10
+	maxLoad   = 9
 	minGroups = 64
 
 	// Fingerprints that are none.
@@ -71,9 +71,9 @@ func mix(a, b uint64) uint64 {
 	return high ^ low
 }
 
-// idIndex is a hash table of addresses by fingerprint, in groups of eight entries:
-// two neighbouring cache lines, of fingerprints and of addresses. An entry is in the first
-// group from its own on that had room.
+// idIndex is a hash table of addresses by fingerprint, in groups of four entries
+// that are one cache line. An entry is in the first group from its own on that had
+// room.
 //
 // One goroutine writes. Any number may call find at the same time; they see an
 // entry as it was at some moment of the call, or miss one that is being written.
@@ -111,20 +111,16 @@ func ones(n uint64) uint64 { return (n|-n)>>63 - 1 }
 func (x *idIndex) find(fingerprint uint64) address {
 	group := x.group(fingerprint)
 	g := x.at(group)
-	i := ones(atomic.LoadUint64(&g[0])^fingerprint)&8 |
-		ones(atomic.LoadUint64(&g[1])^fingerprint)&9 |
-		ones(atomic.LoadUint64(&g[2])^fingerprint)&10 |
-		ones(atomic.LoadUint64(&g[3])^fingerprint)&11 |
-		ones(atomic.LoadUint64(&g[4])^fingerprint)&12 |
-		ones(atomic.LoadUint64(&g[5])^fingerprint)&13 |
-		ones(atomic.LoadUint64(&g[6])^fingerprint)&14 |
-		ones(atomic.LoadUint64(&g[7])^fingerprint)&15
+	i := ones(atomic.LoadUint64(&g[0])^fingerprint)&4 |
+		ones(atomic.LoadUint64(&g[1])^fingerprint)&5 |
+		ones(atomic.LoadUint64(&g[2])^fingerprint)&6 |
+		ones(atomic.LoadUint64(&g[3])^fingerprint)&7
 	if i != 0 {
-		a := atomic.LoadUint64(&g[i&15])
+		a := atomic.LoadUint64(&g[i&7])
 		// Between the two loads the entry can have been deleted and its place taken by
 		// another one, whose address is written before its fingerprint: then this is no
 		// longer ours.
-		if atomic.LoadUint64(&g[i&7]) == fingerprint {
+		if atomic.LoadUint64(&g[i&3]) == fingerprint {
 			return address(a)
 		}
 		return 0
