@@ -81,7 +81,7 @@ func (w *worker) datapoint(ctx context.Context, d *device, s *slot, end int64, f
 	m.bool("learning", !learned)
 	for k, x := range v {
 		// Nothing is said about what is not there and never was.
-		if fleet != nil && (x > 0 || k == int(messagesSent) || k == int(messagesReceived)) {
+		if fleet != nil && fleet[k].total() > 0 && (x > 0 || k == int(messagesSent) || k == int(messagesReceived)) {
 			m.decimal(fleet[k].percentile(x), metricNames[k], "_percentile")
 		}
 		if usual := d.base[k].usual(); learned && (x > 0 || usual >= 0.05) {

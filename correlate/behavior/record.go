@@ -23,6 +23,8 @@ const (
 	// before.
 	observeGap = 10 * time.Second
 	addressGap = time.Minute
+	// maxAhead is how far in the future a device can have been heard: clocks differ.
+	maxAhead = time.Hour
 	// maxLeft bounds the records of devices that are written when a partition is given
 	// up.
 	maxLeft = 5000
@@ -201,7 +203,8 @@ func (w *worker) restoreRecord(r *kafka.FetchedRecord) bool {
 		return false
 	}
 	var d schemas.Device
-	if json.Unmarshal(r.Value, &d) != nil || d.Device != string(key) || d.LastSeen.IsZero() {
+	if json.Unmarshal(r.Value, &d) != nil || d.Device != string(key) || d.LastSeen.IsZero() ||
+		d.LastSeen.UnixMilli() > w.now+maxAhead.Milliseconds() {
 		return false
 	}
 	w.restoreDevice(&d)
