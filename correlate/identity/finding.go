@@ -10,31 +10,38 @@ import (
 
 // The types of the registry's events.
 const (
-	eventExpiring       = "CertificateExpiring"
-	eventExpired        = "CertificateExpired"
-	eventCAExpiring     = "CACertificateExpiring"
-	eventCAExpired      = "CACertificateExpired"
-	eventAged           = "CertificateAged"
-	eventWeakKey        = "WeakKey"
-	eventDuplicateKey   = "DuplicateKey"
-	eventRevokedActive  = "RevokedByCAStillActive"
-	eventCARevoked      = "CARevokedStillActive"
-	eventIntermediate   = "IntermediateCARevoked"
-	eventStatusChanged  = "CertificateStatusChanged"
-	eventDisagreement   = "RegistryDisagreement"
-	eventUnreadable     = "CertificateUnreadable"
-	eventCRLStale       = "CRLStale"
-	eventCRLRolledBack  = "CRLRolledBack"
-	eventCRLInvalid     = "CRLInvalid"
-	eventSyncFailed     = "SyncFailed"
-	maxFindingNames     = 20 // names in one message
-	maxFindingAge       = 20 * time.Second
-	registryLane        = schemas.DerivedLane + "registry"
-	unknownDevice       = "unknown"
-	certificateKey      = "cert:"
-	certificateAuthKey  = "ca:"
-	accountKey          = "account:"
-	maxFindingErrorSize = 512
+	eventExpiring      = "CertificateExpiring"
+	eventExpired       = "CertificateExpired"
+	eventCAExpiring    = "CACertificateExpiring"
+	eventCAExpired     = "CACertificateExpired"
+	eventAged          = "CertificateAged"
+	eventWeakKey       = "WeakKey"
+	eventDuplicateKey  = "DuplicateKey"
+	eventRevokedActive = "RevokedByCAStillActive"
+	eventCARevoked     = "CARevokedStillActive"
+	eventIntermediate  = "IntermediateCARevoked"
+	eventStatusChanged = "CertificateStatusChanged"
+	eventDisagreement  = "RegistryDisagreement"
+	eventUnreadable    = "CertificateUnreadable"
+	eventCRLStale      = "CRLStale"
+	eventCRLRolledBack = "CRLRolledBack"
+	eventCRLInvalid    = "CRLInvalid"
+	eventSyncFailed    = "SyncFailed"
+)
+
+const (
+	maxFindingNames     = 20  // names in one message
+	maxFindingErrorSize = 512 // bytes
+	// maxFindingAge is how much older than now an event may be: less than the
+	// disorder that watermarks allow by default.
+	maxFindingAge = 20 * time.Second
+	registryLane  = "registry"
+
+	// Device keys of events that are about no device.
+	unknownDevice      = "unknown"
+	certificateKey     = "cert:"
+	certificateAuthKey = "ca:"
+	accountKey         = "account:"
 )
 
 // finding is an event that the registry makes: what it is about, and the message,

@@ -359,3 +359,17 @@ func TestAccount(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestQueueFairness(t *testing.T) {
+	q := newQueue()
+	for i := range 100 {
+		q.add(urgent, fmt.Sprint("urgent ", i))
+	}
+	q.add(changed, "changed")
+	for range fairTurn {
+		if id, _ := q.next(t.Context(), nil); id == "changed" {
+			return
+		}
+	}
+	t.Error("what is urgent keeps the rest waiting")
+}

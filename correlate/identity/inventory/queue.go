@@ -19,6 +19,9 @@ const (
 	// maxSkipped bounds the certificates remembered as not worth describing again.
 	maxSkipped = 100_000
 	refillSize = 1000
+	// fairTurn is how often the lowest priority goes first: whoever can make the
+	// logs show IDs that nobody has must not keep the rest waiting for ever.
+	fairTurn = 10
 )
 
 // queue is the certificates to describe, each at most once at a time.
@@ -28,6 +31,7 @@ type queue struct {
 	busy    map[string]struct{} // queued or being described
 	skip    map[string]outcome  // not again with the rest
 	drained bool                // the registry had nothing for the rest
+	turn    int
 	wake    chan struct{}
 }
 
@@ -88,13 +92,9 @@ func (q *queue) signal() {
 func (q *queue) next(ctx context.Context, find func(n int, busy func(string) bool) []string) (string, bool) {
 	for ctx.Err() == nil {
 		q.mu.Lock()
-		for p := range q.ids {
-			if len(q.ids[p]) > 0 {
-				id := q.ids[p][0]
-				q.ids[p] = q.ids[p][1:]
-				q.mu.Unlock()
-				return id, true
-			}
+		if id, ok := q.pop(); ok {
+			q.mu.Unlock()
+			return id, true
 		}
 		if !q.drained {
 			q.drained = true // others wait meanwhile
@@ -119,6 +119,21 @@ func (q *queue) next(ctx context.Context, find func(n int, busy func(string) boo
 		select {
 		case <-wake:
 		case <-ctx.Done():
+		}
+	}
+	return "", false
+}
+
+// pop takes the next of those that are queued. mu is held.
+func (q *queue) pop() (string, bool) {
+	q.turn++
+	for i := range q.ids {
+		if q.turn%fairTurn == 0 {
+			i = len(q.ids) - 1 - i
+		}
+		if ids := q.ids[i]; len(ids) > 0 {
+			q.ids[i] = ids[1:]
+			return ids[0], true
 		}
 	}
 	return "", false
