@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"runtime"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -50,7 +51,7 @@ func BenchmarkBehavior(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	start := cpuTime(b)
-	spent := start - start
+	var spent time.Duration
 	for range b.N {
 		start = cpuTime(b)
 		pass()

@@ -24,7 +24,7 @@ type Options struct {
 	// and how far back its baseline looks. Default 7 days.
 	Learning time.Duration
 	// MaxDevices bounds the devices that are remembered for each partition, and the
-	// certificates. Default 200,000; about 500 bytes each.
+	// certificates. Default 200,000; about 1 KB each.
 	MaxDevices int
 	// SilenceFactor is how many times its usual pause a device or a source must be
 	// quiet to be silent. Default 4.
