@@ -191,6 +191,15 @@ func runStages(std streams, flags *stageFlags, choose func(*config.Config) (stag
 	}
 	ctx, cancel := a.signals()
 	defer cancel()
+	// The parts add their own checks as they start: until then there would be none to
+	// fail.
+	var started atomic.Bool
+	a.checks.Add("started", func(context.Context) error {
+		if !started.Load() {
+			return errors.New("the stages are being started")
+		}
+		return nil
+	})
 	if err := a.startAdmin(); err != nil {
 		return err
 	}
@@ -198,6 +207,7 @@ func runStages(std streams, flags *stageFlags, choose func(*config.Config) (stag
 	a.log.Info("starting", zap.Stringer("stages", want))
 	_, err = startStages(ctx, a, want)
 	if err == nil {
+		started.Store(true)
 		a.log.Info("running", zap.Stringer("stages", want))
 		err = a.life.Wait(ctx)
 	}

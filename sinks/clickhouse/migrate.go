@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -228,9 +229,7 @@ func (m *Migrator) apply(ctx context.Context, f *schemas.Migration) error {
 // run twice.
 func (m *Migrator) lock(ctx context.Context) (unlock func() error, err error) {
 	name := quote(m.Database) + "." + migrationLock
-	host, _ := os.Hostname()
-	create := fmt.Sprintf("CREATE TABLE %s (nothing UInt8) ENGINE = Null COMMENT 'Held by process %d on %s'",
-		name, os.Getpid(), strings.Map(hostRune, host))
+	create := fmt.Sprintf("CREATE TABLE %s (nothing UInt8) ENGINE = Null COMMENT '"+heldBy+"'", name, os.Getpid(), hostName())
 	wait := m.LockWait
 	if wait <= 0 {
 		wait = 30 * time.Second
@@ -247,7 +246,7 @@ func (m *Migrator) lock(ctx context.Context) (unlock func() error, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if age >= lockStale {
+		if age >= lockStale || holderIsGone(holder, age) {
 			m.log().Warn("removing the lock of a migration that did not end", zap.String("holder", holder), zap.Duration("age", age))
 			if err := m.exec(ctx, "DROP TABLE IF EXISTS "+name+" SYNC"); err != nil {
 				return nil, err
@@ -272,6 +271,36 @@ func (m *Migrator) lock(ctx context.Context) (unlock func() error, err error) {
 	}, nil
 }
 
+// heldBy is the comment of a lock.
+const heldBy = "Held by process %d on %s"
+
+// processStart is about when this process began.
+var processStart = time.Now()
+
+// holderIsGone tells a lock that a runner on this host left behind when it was
+// killed from one that is held: without it, whoever comes next would wait until
+// the lock is stale. One that is older than this process and has its process ID
+// is of the process before it, as in a container, where the ID is always the
+// same. Should the holder live all the same, in another container with this
+// host's name, two run at once, which does no harm: see lock.
+func holderIsGone(holder string, age time.Duration) bool {
+	var pid int
+	var host string
+	if n, _ := fmt.Sscanf(holder, heldBy, &pid, &host); n != 2 || host != hostName() || pid <= 0 {
+		return false
+	}
+	if pid == os.Getpid() {
+		// Seconds, rounded up: both are.
+		return age > time.Since(processStart)+2*time.Second
+	}
+	return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
+func hostName() string {
+	host, _ := os.Hostname()
+	return strings.Map(hostRune, host)
+}
+
 func (m *Migrator) lockHolder(ctx context.Context) (holder string, age time.Duration, err error) {
 	var seconds int64
 	err = m.Conn.QueryRow(ctx, "SELECT any(comment), toInt64(dateDiff('second', min(metadata_modification_time), now())) FROM system.tables WHERE database = ? AND name = ?",
@@ -283,7 +312,7 @@ func (m *Migrator) lockHolder(ctx context.Context) (holder string, age time.Dura
 }
 
 func hostRune(r rune) rune {
-	if r == '\'' || r == '\\' || r < ' ' {
+	if r == '\'' || r == '\\' || r <= ' ' {
 		return '_'
 	}
 	return r

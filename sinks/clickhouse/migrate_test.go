@@ -2,6 +2,9 @@ package clickhouse
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -174,6 +177,45 @@ func TestMigrateLock(t *testing.T) {
 	}
 	if n := scalar[uint64](t, conn, "SELECT count() FROM system.tables WHERE database = ? AND name = ?", db, migrationLock); n != 0 {
 		t.Error("the lock was left behind")
+	}
+}
+
+// A lock whose holder was killed does not hold up the next one.
+func TestMigrateLockLeftBehind(t *testing.T) {
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		holder string
+		age    time.Duration
+		gone   bool
+	}{
+		{fmt.Sprintf(heldBy, dead.Process.Pid, hostName()), 0, true},
+		{fmt.Sprintf(heldBy, os.Getpid(), hostName()), time.Second, false},
+		{fmt.Sprintf(heldBy, os.Getpid(), hostName()), time.Hour, true}, // this test is younger
+		{fmt.Sprintf(heldBy, os.Getppid(), hostName()), time.Hour, false},
+		{fmt.Sprintf(heldBy, dead.Process.Pid, "elsewhere"), time.Hour, false},
+		{fmt.Sprintf(heldBy, -1, hostName()), time.Hour, false},
+		{"", time.Hour, false},
+		{"somebody's table", time.Hour, false},
+	} {
+		if got := holderIsGone(c.holder, c.age); got != c.gone {
+			t.Errorf("%q, %s old: gone is %v", c.holder, c.age, got)
+		}
+	}
+
+	conn, db := connect(t, engine.URL()), freshDatabase(t)
+	for _, statement := range []string{
+		"CREATE DATABASE " + db,
+		fmt.Sprintf("CREATE TABLE %s.%s (nothing UInt8) ENGINE = Null COMMENT '"+heldBy+"'", db, migrationLock, dead.Process.Pid, hostName()),
+	} {
+		if err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := (&Migrator{Conn: conn, Database: db, LockWait: time.Millisecond}).Up(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
