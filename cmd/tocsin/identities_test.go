@@ -115,12 +115,14 @@ func TestIdentitiesExportAndImport(t *testing.T) {
 	if err := os.WriteFile(file, []byte(identitiesOutput(t, "export")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := identitiesOutput(t, "import", file); out != "3 certificates handed to the registry\n" {
+	if out := identitiesOutput(t, "import", "--complete", file); out != "3 certificates handed to the registry\n" {
 		t.Errorf("got %s", out)
 	}
 	imported := map[string]schemas.Certificate{}
+	complete := false
 	for _, line := range tapped(t, "tocsin.identities") {
 		record, _ := line["record"].(map[string]any)
+		complete = complete || record["key"] == schemas.KeySync+"import"
 		if key, _ := record["key"].(string); strings.HasPrefix(key, schemas.KeyImport) {
 			value, err := json.Marshal(record["value"])
 			if err != nil {
@@ -132,6 +134,9 @@ func TestIdentitiesExportAndImport(t *testing.T) {
 			}
 			imported[strings.TrimPrefix(key, schemas.KeyImport)] = c
 		}
+	}
+	if !complete {
+		t.Error("nothing says that this is all")
 	}
 	want := map[string]schemas.Certificate{active.ID: active, revoked.ID: revoked, weak.ID: weak}
 	if diff := cmp.Diff(want, imported); diff != "" {

@@ -55,7 +55,9 @@ type identitiesImportCmd struct {
 	Files  []string `arg:"" name:"file" help:"JSON lines as tocsin identities export prints them, or PEM certificates; - for standard input."`
 	Status string   `placeholder:"STATUS" help:"State at the broker of PEM certificates: ACTIVE, INACTIVE, REVOKED."`
 	Claim  bool     `help:"PEM certificates are claims: devices share them until they have one of their own."`
-	DryRun bool     `help:"Only read the files."`
+	// Complete is what makes other IDs UNKNOWN: see schemas.Sync.
+	Complete bool `help:"These, with what the registry has, are all certificates there are: others count as unknown from now on."`
+	DryRun   bool `help:"Only read the files."`
 }
 
 // Help returns what --help prints below the usage.
@@ -65,7 +67,7 @@ undo a newer one, and a revocation is never taken back. For a fleet with a CA an
 
 Examples:
 
-    tocsin identities import --status ACTIVE devices/*.pem
+    tocsin identities import --status ACTIVE --complete devices/*.pem
     tocsin identities import certificates.jsonl
     cat devices/*.pem | tocsin identities import --status ACTIVE -`
 }
@@ -101,14 +103,16 @@ func (c *identitiesImportCmd) Run(std streams) error {
 	defer r.client.Close()
 	ctx, cancel := a.signals()
 	defer cancel()
-	if err := r.publish(ctx, a, all); err != nil {
+	if err := r.publish(ctx, a, all, c.Complete); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(std.out, "%s certificates handed to the registry\n", grouped(int64(len(all))))
 	return err
 }
 
-func (r *identityReader) publish(ctx context.Context, a *app, all []schemas.Certificate) error {
+// publish writes all as facts for the registry, and, with complete, that there
+// are no others; this last, when all before it is acknowledged.
+func (r *identityReader) publish(ctx context.Context, a *app, all []schemas.Certificate, complete bool) error {
 	partitions, err := r.client.Partitions(ctx, schemas.TopicIdentities)
 	if err != nil {
 		return &exitError{code: exitFailed, err: err, try: "tocsin run to create the topics"}
@@ -141,6 +145,15 @@ func (r *identityReader) publish(ctx context.Context, a *app, all []schemas.Cert
 	for partition, records := range byPartition {
 		if len(records) > 0 {
 			err = errors.Join(err, flush(partition))
+		}
+	}
+	if complete && err == nil {
+		now := time.Now().UTC()
+		const source = "import"
+		var value []byte
+		if value, err = json.Marshal(schemas.Sync{Source: source, FirstComplete: now, Updated: now}); err == nil {
+			err = producer.Produce(ctx, schemas.TopicIdentities, schemas.Partition([]byte(source), partitions),
+				kafka.Record{Key: []byte(schemas.KeySync + source), Value: value})
 		}
 	}
 	return errors.Join(err, producer.Close(ctx))
