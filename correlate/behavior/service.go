@@ -39,6 +39,9 @@ func (s *Service) Joined() bool { return s.joined.Load() }
 func (s *Service) Run(ctx context.Context) error {
 	for topic, n := range map[string]*int{schemas.TopicEvents: &s.events, schemas.TopicIdentities: &s.identities} {
 		count, err := s.opts.Client.Partitions(ctx, topic)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was not to start any more
+		}
 		if err != nil {
 			return fmt.Errorf("behavior: %w", err)
 		}
