@@ -68,7 +68,9 @@ func (w *worker) write(ctx context.Context, c *checkpoint) error {
 	start := time.Now()
 	snapshot := c.press.pack()
 	c.cost, c.packed = c.paused+time.Since(start), len(snapshot)
-	return w.c.store.save(ctx, w.key, c.sequence, w.c.writer, snapshot)
+	err := w.c.store.save(ctx, w.key, c.sequence, w.c.writer, snapshot)
+	c.redo = errors.Is(err, errSuperseded)
+	return err
 }
 
 // settle waits until all outputs up to the checkpoint are in Kafka. Those that it

@@ -34,6 +34,8 @@ type Options struct {
 	// StateDir is a directory for the snapshots, in place of tocsin.state. All
 	// correlators of the group must share it.
 	StateDir string
+	// StateS3 is a place in S3 for them, in place of both.
+	StateS3 *S3State
 	// HeartbeatInterval is the longest time between two records to a partition
 	// of tocsin.matches while event time moves. Default 1 s.
 	HeartbeatInterval time.Duration
@@ -109,12 +111,8 @@ func (c *Correlator) Rules() *rules.Set { return c.rules.Load() }
 
 // Run joins the group and works until ctx ends.
 func (c *Correlator) Run(ctx context.Context) error {
-	if dir := c.opts.StateDir; dir != "" {
-		store, err := newStateDir(dir)
-		if err != nil {
-			return fmt.Errorf("correlate: %w", err)
-		}
-		c.store = store
+	if err := c.openStore(ctx); err != nil {
+		return fmt.Errorf("correlate: %w", err)
 	}
 	for topic, n := range map[string]*int{
 		schemas.TopicEvents:     &c.events,
@@ -134,6 +132,25 @@ func (c *Correlator) Run(ctx context.Context) error {
 	group.Registerer = c.opts.Registerer
 	group.Logger = c.log
 	return kafka.RunGroup(ctx, c.opts.Client, group, c.work)
+}
+
+// openStore makes the store of snapshots another than tocsin.state, if one is set.
+func (c *Correlator) openStore(ctx context.Context) error {
+	switch {
+	case c.opts.StateS3 != nil:
+		store, err := newStateS3(ctx, *c.opts.StateS3)
+		if err != nil {
+			return err
+		}
+		c.store = store
+	case c.opts.StateDir != "":
+		store, err := newStateDir(c.opts.StateDir)
+		if err != nil {
+			return err
+		}
+		c.store = store
+	}
+	return nil
 }
 
 // work is the handler of one assigned partition.

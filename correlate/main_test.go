@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	realKafka.Stop()
+	moto.Stop()
 	// Correlators, producers and clients that were closed leave nothing running.
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)

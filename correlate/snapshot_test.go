@@ -60,7 +60,7 @@ func TestSnapshotsOfAnySizeComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]snapshotStore{"topic": fakeCluster(t, 1).store(), "directory": dir} {
+	for name, s := range map[string]snapshotStore{"topic": fakeCluster(t, 1).store(), "directory": dir, "S3": newBucket(t).store()} {
 		t.Run(name, func(t *testing.T) { testSnapshotsOfAnySize(t, s) })
 	}
 }

@@ -18,7 +18,8 @@ import (
 type snapshotStore interface {
 	// save must return nil only when the snapshot survives a crash of whatever keeps
 	// it, and must leave the one before usable until then. It may be called for
-	// different keys at the same time, and by a worker that was superseded.
+	// different keys at the same time, and by a worker that was superseded: it may
+	// return errSuperseded to that, after which the worker starts over with load.
 	save(ctx context.Context, key snapshotKey, sequence uint64, writer string, snapshot []byte) error
 	// load must call use for the newest complete snapshot and, as long as that
 	// returns false, for the ones before; it returns whether one was used. What use
@@ -39,8 +40,9 @@ func newStateDir(dir string) (*stateDir, error) {
 	return &stateDir{dir: dir}, nil
 }
 
-// stateFile is the first line of a file; the snapshot follows.
-type stateFile struct {
+// snapshotHead says what a snapshot in a file or an S3 object is. In a file it is
+// the first line, and the snapshot follows.
+type snapshotHead struct {
 	Sequence uint64 `json:"sequence"`
 	Writer   string `json:"writer"`
 	Size     int    `json:"size"` // of the snapshot, bytes
@@ -48,7 +50,12 @@ type stateFile struct {
 }
 
 func (s *stateDir) path(key snapshotKey, slot uint64) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%s-%d.%d", key.topic, key.partition, slot))
+	return filepath.Join(s.dir, key.slotName(slot))
+}
+
+// slotName names the file or S3 object of a slot.
+func (k snapshotKey) slotName(slot uint64) string {
+	return fmt.Sprintf("%s-%d.%d", k.topic, k.partition, slot)
 }
 
 func (s *stateDir) save(ctx context.Context, key snapshotKey, sequence uint64, writer string, snapshot []byte) (err error) {
@@ -56,7 +63,7 @@ func (s *stateDir) save(ctx context.Context, key snapshotKey, sequence uint64, w
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
-	head, err := json.Marshal(stateFile{sequence, writer, len(snapshot), crc32.Checksum(snapshot, castagnoli)})
+	head, err := json.Marshal(snapshotHead{sequence, writer, len(snapshot), crc32.Checksum(snapshot, castagnoli)})
 	if err != nil {
 		return fail(err)
 	}
@@ -103,7 +110,7 @@ func (s *stateDir) load(ctx context.Context, key snapshotKey, use func(snapshot 
 	}
 	type candidate struct {
 		path string
-		head stateFile
+		head snapshotHead
 	}
 	var found []candidate
 	for slot := range uint64(snapshotSlots) {
@@ -134,15 +141,15 @@ func (s *stateDir) load(ctx context.Context, key snapshotKey, use func(snapshot 
 }
 
 // readState reads and checks one file.
-func readState(path string) (stateFile, []byte, error) {
+func readState(path string) (snapshotHead, []byte, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return stateFile{}, nil, err
+		return snapshotHead{}, nil, err
 	}
 	line, snapshot, ok := bytes.Cut(b, []byte("\n"))
-	var head stateFile
+	var head snapshotHead
 	if !ok || json.Unmarshal(line, &head) != nil || head.Size != len(snapshot) || head.CRC != crc32.Checksum(snapshot, castagnoli) {
-		return stateFile{}, nil, errSnapshotTorn
+		return snapshotHead{}, nil, errSnapshotTorn
 	}
 	return head, snapshot, nil
 }

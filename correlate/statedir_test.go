@@ -112,23 +112,41 @@ func TestStateDir(t *testing.T) {
 // partitions over from each other, and leave tocsin.state alone.
 func TestStateInADirectory(t *testing.T) {
 	t.Parallel()
+	dir := t.TempDir()
+	second := testStateElsewhere(t, func(o *Options) { o.StateDir = dir }, nil)
+	if ok := second.metric(t, "tocsin_correlate_restores_total", "ok"); ok != 4 {
+		t.Errorf("%v partitions restored", ok)
+	}
+}
+
+// testStateElsewhere has two correlators with that place for their state do a
+// third and the rest of the work, after each other, and checks what they found. It
+// calls meanwhile, unless that is nil, before the last third, and returns the
+// second correlator, which still runs.
+func testStateElsewhere(t *testing.T, place func(*Options), meanwhile func()) *runningCorrelator {
+	t.Helper()
 	set := compileRules(t, fleetRules)
 	events := fleetEvents(12, 1500, 30*time.Minute)
+	third := len(events) / 3
 	k := fakeCluster(t, 2)
 	k.open()
-	dir := t.TempDir()
-	inDir := func(o *Options) { o.StateDir = dir }
-	first := k.start(set, inDir)
-	k.send(1, events[:len(events)/2])
+	first := k.start(set, place)
+	k.send(1, events[:third])
 	k.quiet()
 	first.stop(t)
-	second := k.start(set, inDir)
-	k.send(2, events[len(events)/2:])
+	second := k.start(set, place)
+	k.send(2, events[third:2*third])
+	k.quiet()
+	if meanwhile != nil {
+		meanwhile()
+	}
+	k.send(3, events[2*third:])
 	k.close(fleetStart + (30 * time.Minute).Milliseconds())
 	k.quiet()
 	k.check(expected(t, set, events))
-	if ok, missing := second.metric(t, "tocsin_correlate_restores_total", "ok"), second.metric(t, "tocsin_correlate_restores_total", "missing"); ok != 4 || missing != 0 {
-		t.Errorf("%v partitions restored, %v without a snapshot", ok, missing)
+	if missing := second.metric(t, "tocsin_correlate_restores_total", "missing"); missing != 0 {
+		t.Errorf("%v partitions started without a snapshot", missing)
 	}
 	k.read(schemas.TopicState, func(p int, r *kafka.FetchedRecord) { t.Errorf("state/%d@%d", p, r.Offset) })
+	return second
 }

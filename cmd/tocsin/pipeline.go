@@ -12,6 +12,7 @@ import (
 
 	"github.com/tocsin-io/tocsin/correlate"
 	"github.com/tocsin-io/tocsin/ingest/identity"
+	"github.com/tocsin-io/tocsin/internal/documents"
 	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/internal/registry"
 	"github.com/tocsin-io/tocsin/internal/telemetry"
@@ -59,7 +60,7 @@ func startStages(ctx context.Context, a *app, want stages) (*running, error) {
 		return nil, err
 	}
 	if want.correlate {
-		if err := p.startCorrelator(); err != nil {
+		if err := p.startCorrelator(ctx); err != nil {
 			return nil, err
 		}
 		if p.cfg.Behavior.Enabled {
@@ -121,13 +122,13 @@ func (p *plant) connectKafka(ctx context.Context) error {
 }
 
 // startCorrelator compiles the rules and joins the correlators' group.
-func (p *plant) startCorrelator() error {
+func (p *plant) startCorrelator(ctx context.Context) error {
 	c := &p.cfg.Correlate
 	set, err := p.compileRules()
 	if err != nil {
 		return &exitError{code: exitConfig, err: err}
 	}
-	correlator := correlate.New(correlate.Options{
+	opts := correlate.Options{
 		Client: p.client, Producer: p.producer, Rules: set, GroupID: c.GroupID,
 		Windows: correlate.WindowOptions{
 			Lateness: c.Lateness.Std(), MaxGroups: c.MaxGroups, MaxEvents: c.MaxEvents, UpdateInterval: c.UpdateInterval.Std(),
@@ -137,7 +138,17 @@ func (p *plant) startCorrelator() error {
 		Version:          telemetry.ReadBuild().Version,
 		Logger:           p.log.Named("correlate"),
 		Registerer:       p.metrics,
-	})
+	}
+	if bucket, prefix, ok := c.StateBucket(); ok {
+		client, err := documents.NewS3Client(ctx, c.StateRegion, c.StateEndpoint)
+		if err != nil {
+			return &exitError{code: exitConfig, err: fmt.Errorf("correlate.state: %w", err)}
+		}
+		opts.StateS3 = &correlate.S3State{Client: client, Bucket: bucket, Prefix: prefix}
+	} else {
+		opts.StateDir = c.State
+	}
+	correlator := correlate.New(opts)
 	p.correlator.Store(correlator)
 	p.life.Go("correlator", true, correlator.Run)
 	p.checks.Add("correlator", func(context.Context) error {

@@ -221,6 +221,9 @@ type Correlate struct {
 	MaxEvents        int      `yaml:"max_events"`      // kept in the windows of a partition
 	UpdateInterval   Duration `yaml:"update_interval"` // least event time between two updates of an episode
 	SnapshotInterval Duration `yaml:"snapshot_interval"`
+	State            string   `yaml:"state"`          // where snapshots are: "" for Kafka, a directory, or s3://bucket/prefix
+	StateRegion      string   `yaml:"state_region"`   // of the bucket; "": as the AWS credentials say
+	StateEndpoint    string   `yaml:"state_endpoint"` // of S3; "": AWS's
 }
 
 // Sinks is the third stage.

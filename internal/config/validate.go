@@ -317,6 +317,7 @@ func (v *validator) correlate(c *Correlate) {
 	positive(v, "correlate.max_events", c.MaxEvents)
 	positive(v, "correlate.update_interval", c.UpdateInterval)
 	between(v, "correlate.snapshot_interval", c.SnapshotInterval, Duration(100*time.Millisecond), Duration(10*time.Minute))
+	v.correlateState(c)
 }
 
 func (v *validator) sinks(c *Sinks) {
