@@ -26,6 +26,13 @@ const (
 	// KeyChange + certificate ID + "/" + partition of tocsin.events:
 	// StatusChange, by the worker of that partition.
 	KeyChange = "change/"
+	// KeyIssued + ARN of a CA + "/" + serial + "/" + partition of tocsin.events:
+	// IssuedCertificate, by the worker of that partition. KeyRevoked, likewise: that
+	// the CA has revoked it. They are two, because events are repeated and
+	// reordered: under one key compaction might keep the issuance and lose the
+	// revocation.
+	KeyIssued  = "issued/"
+	KeyRevoked = "revoked/"
 	// KeyImport + certificate ID: Certificate, by tocsin identities import; the
 	// registry merges it.
 	KeyImport = "import/"
@@ -70,21 +77,29 @@ type KeyInfo struct {
 type Revocation struct {
 	Time   time.Time `json:"time"`
 	Reason string    `json:"reason,omitempty"` // RFC 5280 name: keyCompromise, superseded, ...
-	Source string    `json:"source"`           // URL or path of the CRL or audit report
+	Source string    `json:"source"`           // URL or path of the CRL or audit report, "CloudTrail " + ARN of the CA
 }
 
 // StatusAt returns the state that an event at t is stamped with: what the broker
 // says comes before what the CA says, unless the broker still takes it as active.
+//
+// A state does not reach back to before it began: what was logged before a
+// revocation and comes in after it (logs are up to a day late) is no use of a
+// revoked certificate. What the state was before is not known.
 func (c *Certificate) StatusAt(t time.Time) CertificateStatus {
+	status := c.Status
+	if status != CertActive && t.Before(c.StatusSince) {
+		status = CertUnspecified
+	}
 	switch {
-	case c.Status != CertActive && c.Status != CertUnspecified:
-		return c.Status
-	case c.Revoked != nil:
+	case status != CertActive && status != CertUnspecified:
+		return status
+	case c.Revoked != nil && !t.Before(c.Revoked.Time):
 		return CertRevokedByCA
 	case !c.NotAfter.IsZero() && t.After(c.NotAfter):
 		return CertExpired
 	}
-	return c.Status
+	return status
 }
 
 // CertificateAuthority is what the registry knows of a CA.
@@ -128,6 +143,23 @@ type StatusChange struct {
 	EventType     string            `json:"event_type"`      // of the event
 	Actor         string            `json:"actor,omitempty"` // who did it
 	EventID       string            `json:"event_id"`
+}
+
+// IssuedCertificate is what a CloudTrail event of AWS Private CA says of a
+// certificate: that the CA issued it, or that the CA revoked it. It does not have
+// the certificate itself, and so no certificate ID.
+type IssuedCertificate struct {
+	CAARN       string    `json:"ca_arn"`
+	IssuerKeyID string    `json:"issuer_key_id,omitempty"` // the CA's, lower-case hex; only of an issuance
+	Serial      string    `json:"serial"`                  // as NormalizeSerial has it
+	ARN         string    `json:"certificate_arn,omitempty"`
+	Subject     string    `json:"subject,omitempty"`
+	NotBefore   time.Time `json:"not_before,omitzero"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	Issued      time.Time `json:"issued,omitzero"`
+	RevokedAt   time.Time `json:"revoked_at,omitzero"`
+	Reason      string    `json:"reason,omitempty"` // of the revocation, RFC 5280 name
+	EventID     string    `json:"event_id"`
 }
 
 // Sync is how far the registry has read a source: the value under KeySync and

@@ -29,7 +29,8 @@ func decode(texts *dictionary, record []byte) schemas.Certificate {
 	c := schemas.Certificate{ID: hex.EncodeToString(record[:idLen]), Status: schemas.CertificateStatus(r.byte())}
 	flags := r.uvarint()
 	has := func(flag uint64) bool { return flags&flag != 0 }
-	c.NotBefore, c.NotAfter = r.validity(flags)
+	when := r.dates(flags)
+	c.NotBefore, c.NotAfter, c.StatusSince = when.notBefore, when.notAfter, when.since
 	if has(hasIssuer) {
 		c.Issuer, c.IssuerKeyID, c.CAID = r.tuple()
 	}
@@ -55,9 +56,6 @@ func decode(texts *dictionary, record []byte) schemas.Certificate {
 	if has(hasCreated) {
 		c.Created = r.time(time.Time{})
 	}
-	if has(hasSince) {
-		c.StatusSince = r.time(c.Created)
-	}
 	if has(hasLastSeen) {
 		c.LastSeen = r.time(c.Created)
 	}
@@ -73,10 +71,7 @@ func decode(texts *dictionary, record []byte) schemas.Certificate {
 		}
 	}
 	if has(hasRevoked) {
-		c.Revoked = &schemas.Revocation{Time: r.time(time.Time{}), Reason: r.text(), Source: r.text()}
-		if c.Revoked.Time.UnixMilli() == 0 {
-			c.Revoked.Time = time.Time{} // it has no flag of its own
-		}
+		c.Revoked = &schemas.Revocation{Time: when.revoked, Reason: r.text(), Source: r.text()}
 	}
 	c.Claim = has(isClaim)
 	return c
@@ -88,7 +83,7 @@ func decode(texts *dictionary, record []byte) schemas.Certificate {
 func serialOf(texts *dictionary, record []byte) (issuerKeyID string, serial []byte) {
 	r := reader{texts: texts, b: record[idLen+1:]}
 	flags := r.uvarint()
-	r.validity(flags)
+	r.dates(flags)
 	if flags&hasIssuer != 0 {
 		_, issuerKeyID, _ = r.tuple()
 	}
@@ -102,7 +97,7 @@ func serialOf(texts *dictionary, record []byte) (issuerKeyID string, serial []by
 func subjectOf(texts *dictionary, record []byte) string {
 	r := reader{texts: texts, b: record[idLen+1:]}
 	flags := r.uvarint()
-	r.validity(flags)
+	r.dates(flags)
 	if flags&hasIssuer != 0 {
 		r.tuple()
 	}
@@ -198,18 +193,29 @@ func validityOf(record []byte) validity {
 	r := reader{b: record[idLen:]}
 	v := validity{status: schemas.CertificateStatus(r.byte())}
 	flags := r.uvarint()
-	v.revoked, v.hasAfter = flags&hasRevoked != 0, flags&hasNotAfter != 0
-	_, after := r.validity(flags)
-	v.after = millis(after)
+	v.dates = r.dates(flags)
+	v.hasRevoked = flags&hasRevoked != 0
 	return v
 }
 
-func (r *reader) validity(flags uint64) (notBefore, notAfter time.Time) {
+// dates are the times of a record that say how it stood at some moment; zero where
+// there is none.
+type dates struct{ notBefore, notAfter, since, revoked time.Time }
+
+func (r *reader) dates(flags uint64) (d dates) {
 	if flags&hasNotBefore != 0 {
-		notBefore = r.time(time.Time{})
+		d.notBefore = r.time(time.Time{})
 	}
 	if flags&hasNotAfter != 0 {
-		notAfter = r.time(notBefore)
+		d.notAfter = r.time(d.notBefore)
 	}
-	return notBefore, notAfter
+	if flags&hasSince != 0 {
+		d.since = r.time(d.notBefore)
+	}
+	if flags&hasRevoked != 0 {
+		if d.revoked = r.time(time.Time{}); d.revoked.UnixMilli() == 0 {
+			d.revoked = time.Time{} // it has no flag of its own
+		}
+	}
+	return d
 }

@@ -86,6 +86,12 @@ func (e *encoder) encode(id *[idLen]byte, c *schemas.Certificate) ([]byte, error
 	if flags&hasNotAfter != 0 {
 		e.time(c.NotAfter, c.NotBefore)
 	}
+	if flags&hasSince != 0 {
+		e.time(c.StatusSince, c.NotBefore)
+	}
+	if flags&hasRevoked != 0 {
+		e.time(c.Revoked.Time, time.Time{})
+	}
 	if flags&hasIssuer != 0 {
 		e.tuple(c.Issuer, c.IssuerKeyID, c.CAID)
 	}
@@ -111,9 +117,6 @@ func (e *encoder) encode(id *[idLen]byte, c *schemas.Certificate) ([]byte, error
 	if flags&hasCreated != 0 {
 		e.time(c.Created, time.Time{})
 	}
-	if flags&hasSince != 0 {
-		e.time(c.StatusSince, c.Created)
-	}
 	if flags&hasLastSeen != 0 {
 		e.time(c.LastSeen, c.Created)
 	}
@@ -128,7 +131,6 @@ func (e *encoder) encode(id *[idLen]byte, c *schemas.Certificate) ([]byte, error
 		e.b = append(append(e.b, byte(len(s))), s...)
 	}
 	if flags&hasRevoked != 0 {
-		e.time(c.Revoked.Time, time.Time{})
 		e.text(c.Revoked.Reason)
 		e.text(c.Revoked.Source)
 	}

@@ -66,30 +66,24 @@ func (t *Table) stampSlowly(ev *schemas.Event) {
 	r := validityOf(t.slab.get(a.ref()))
 	t.mu.RUnlock()
 	ev.CertificateStatus = r.statusAt(ev.Time)
-	if r.hasAfter {
-		ev.HasExpiry, ev.DaysToExpiry = true, daysOf(r.after-ev.Time)
+	if !r.notAfter.IsZero() {
+		ev.HasExpiry, ev.DaysToExpiry = true, daysOf(r.notAfter.UnixMilli()-ev.Time)
 	}
 }
 
 // validity is what a stamp needs of a record.
 type validity struct {
-	status   schemas.CertificateStatus
-	revoked  bool
-	hasAfter bool
-	after    int64 // Unix milliseconds
+	dates
+	status     schemas.CertificateStatus
+	hasRevoked bool
 }
 
 // statusAt is schemas.Certificate.StatusAt.
 func (v *validity) statusAt(millis int64) schemas.CertificateStatus {
-	c := schemas.Certificate{Status: v.status}
-	if v.revoked {
-		c.Revoked = &anyRevocation
-	}
-	if v.hasAfter {
-		c.NotAfter = time.UnixMilli(v.after)
+	c := schemas.Certificate{Status: v.status, StatusSince: v.since, NotAfter: v.notAfter}
+	revocation := schemas.Revocation{Time: v.revoked}
+	if v.hasRevoked {
+		c.Revoked = &revocation
 	}
 	return c.StatusAt(time.UnixMilli(millis))
 }
-
-// anyRevocation is never read nor written: it is not nil.
-var anyRevocation schemas.Revocation
