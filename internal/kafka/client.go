@@ -175,19 +175,23 @@ func (c *Client) explain(ctx context.Context, err error) error {
 
 // Partitions returns the number of partitions of a topic.
 func (c *Client) Partitions(ctx context.Context, topic string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
+	defer cancel()
 	for attempt := 0; ; attempt++ {
 		m, err := c.metadata(ctx, topic)
-		if err != nil {
-			return 0, fmt.Errorf("topic %s: %w", topic, err)
+		if err == nil {
+			if m.Topics[0].ErrorCode == 0 {
+				return len(m.Topics[0].Partitions), nil
+			}
+			err = kgo.Error(m.Topics[0].ErrorCode)
+			if attempt > 0 && Reason(err) == ReasonUnknownTopic || !metadataIsStale(err) {
+				return 0, fmt.Errorf("topic %s: %w", topic, err)
+			}
+			err = errors.Join(err, c.refresh(ctx))
 		}
-		code := kgo.Error(m.Topics[0].ErrorCode)
-		if code == 0 {
-			return len(m.Topics[0].Partitions), nil
-		}
-		if attempt > 0 || !metadataIsStale(code) {
-			return 0, fmt.Errorf("topic %s: %w", topic, code)
-		}
-		if err := c.refresh(ctx); err != nil {
+		// A broker that goes away while it is asked is not the end of whoever asks; but
+		// a person who asks a cluster that is not there should soon know.
+		if attempt == 4 || permanent(err) || backoff.Sleep(ctx, backoff.Delay(attempt, minRefreshInterval, time.Second)) != nil {
 			return 0, fmt.Errorf("topic %s: %w", topic, err)
 		}
 	}
@@ -246,7 +250,7 @@ func (c *Client) listOffset(ctx context.Context, topic string, partition int, ti
 			answer = err
 		}
 		// A leader election is in progress, or the layout is stale: both pass within the request timeout or not at all.
-		if rerr := c.refresh(ctx); rerr != nil {
+		if rerr := c.refresh(ctx); rerr != nil && (permanent(rerr) || ctx.Err() != nil) {
 			return fail(rerr)
 		}
 		if serr := backoff.Sleep(ctx, backoff.Delay(attempt, 50*time.Millisecond, time.Second)); serr != nil {
