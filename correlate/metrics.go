@@ -59,7 +59,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}
 		return h
 	}
-	return &metrics{
+	m := &metrics{
 		events:           counter("tocsin_correlate_events_total", "Events matched against the rules."),
 		matched:          counter("tocsin_correlate_events_matched_total", "Events that matched at least one rule."),
 		shuffled:         counter("tocsin_correlate_shuffled_matches_total", "Matches sent to the partition of their group."),
@@ -77,4 +77,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		snapshotFailures: counter("tocsin_correlate_snapshot_failures_total", "Snapshots that could not be written."),
 		snapshotBytes:    histogram("tocsin_correlate_snapshot_bytes", "Size of a snapshot, compressed.", prometheus.ExponentialBuckets(256, 4, 12)),
 	}
+	// Or the first one that is counted is no increase.
+	for vec, values := range map[*prometheus.CounterVec][]string{
+		m.evidence:   {evidenceKnown, evidenceRead, evidenceMissing},
+		m.restores:   {"ok", "missing"},
+		m.duplicates: {duplicateMatch, duplicateDetection},
+	} {
+		for _, value := range values {
+			vec.WithLabelValues(value)
+		}
+	}
+	return m
 }

@@ -112,7 +112,7 @@ func TestCompose(t *testing.T) {
 		t.Fatalf("got %+v", provisioning)
 	}
 	source := provisioning.Datasources[0]
-	if _, ok := compose.Services[source.JSONData.Host]; !ok || source.Type != datasourceType {
+	if _, ok := compose.Services[source.JSONData.Host]; !ok || source.Type != clickhouseType {
 		t.Errorf("got %+v", source)
 	}
 	for _, v := range source.Secure {

@@ -28,7 +28,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const datasourceType = "grafana-clickhouse-datasource"
+// The data sources of Grafana. The queries to ClickHouse run in a test of this
+// package, those to Prometheus are held against the program's metrics in cmd/tocsin.
+const (
+	clickhouseType = "grafana-clickhouse-datasource"
+	prometheusType = "prometheus"
+)
 
 type dashboard struct {
 	UID           string `json:"uid"`
@@ -38,6 +43,15 @@ type dashboard struct {
 		List []variable `json:"list"`
 	} `json:"templating"`
 	Panels []panel `json:"panels"`
+}
+
+// source returns the type of the dashboard's data source, which is its first
+// variable.
+func (d *dashboard) source() string {
+	if l := d.Templating.List; len(l) > 0 && l[0].Type == "datasource" && l[0].Name == "datasource" {
+		return l[0].Query
+	}
+	return ""
 }
 
 type variable struct {
@@ -69,6 +83,7 @@ type target struct {
 	RawSQL     string     `json:"rawSql"`
 	RefID      string     `json:"refId"`
 	Format     *int       `json:"format"` // 0 time series, 1 table
+	Expr       string     `json:"expr"`   // of Prometheus
 }
 
 func dashboards(t *testing.T) map[string]*dashboard {
@@ -94,17 +109,15 @@ func dashboards(t *testing.T) map[string]*dashboard {
 
 // A panel that Grafana shows as "No data" is found by nobody.
 func TestDashboardSchema(t *testing.T) {
-	wanted := datasource{datasourceType, "${datasource}"}
 	uids := map[string]bool{}
 	for file, d := range dashboards(t) {
 		if d.UID == "" || uids[d.UID] || d.Title == "" || d.SchemaVersion == 0 || len(d.Panels) == 0 {
 			t.Errorf("%s: uid %q, title %q, schema version %d, %d panels", file, d.UID, d.Title, d.SchemaVersion, len(d.Panels))
 		}
 		uids[d.UID] = true
-		if !slices.ContainsFunc(d.Templating.List, func(v variable) bool {
-			return v.Name == "datasource" && v.Type == "datasource" && v.Query == datasourceType
-		}) {
-			t.Errorf("%s: no variable for the data source", file)
+		wanted := datasource{d.source(), "${datasource}"}
+		if wanted.Type != clickhouseType && wanted.Type != prometheusType {
+			t.Errorf("%s: the first variable is not for the data source", file)
 		}
 		ids := map[int]bool{}
 		taken := map[[2]int]string{}
@@ -134,7 +147,11 @@ func TestDashboardSchema(t *testing.T) {
 				if p.Type == "timeseries" {
 					format = 0
 				}
-				if q.Datasource != wanted || q.EditorType != "sql" || q.RawSQL == "" || q.RefID == "" || q.Format == nil || *q.Format != format {
+				ok := q.Expr != "" && q.RawSQL == ""
+				if wanted.Type == clickhouseType {
+					ok = q.Expr == "" && q.RawSQL != "" && q.EditorType == "sql" && q.Format != nil && *q.Format == format
+				}
+				if !ok || q.Datasource != wanted || q.RefID == "" {
 					t.Errorf("%s: %+v", where, q)
 				}
 			}
@@ -290,6 +307,9 @@ func filledStore(t *testing.T) store {
 			'Rule', 'Somebody did something', ['111122223333','444455556666'][number % 2 + 1], 'd''Artagnan', '{"evidences":[{"data":{"event_id":"00"}}]}' FROM numbers(60)`,
 		`INSERT INTO tocsin.dead_letters (time, source, origin, reason, error, raw, raw_size, truncated, kafka_offset)
 		SELECT now64(3) - INTERVAL number MINUTE, 'firehose', 'x', 'gzip', 'unexpected EOF', 'x', 1, false, number FROM numbers(5)`,
+		`INSERT INTO tocsin.certificates (certificate_id, status, not_after, subject, last_seen, version)
+		SELECT concat('c', toString(number)), ['ACTIVE','INACTIVE'][number % 2 + 1], now64(3) + INTERVAL number DAY, 'CN=pump', now64(3), 1 FROM numbers(10)`,
+		`INSERT INTO tocsin.actions (time, action_id, sink, kind, state, rule) VALUES (now64(3), 'a', 'prod', 'revoke', 'pending', 'Rule')`,
 		// A second client ID behind the certificate.
 		`INSERT INTO tocsin.events (time, ingest_time, id, source, account, device, client_id, certificate_id) VALUES (now64(3), now64(3), generateUUIDv4(), 'iot', '111122223333', 'x', 'x', repeat('ab', 32))`,
 	} {
@@ -306,6 +326,9 @@ func TestDashboardQueries(t *testing.T) {
 	s := filledStore(t)
 	now := time.Now().Add(time.Minute)
 	for file, d := range dashboards(t) {
+		if d.source() != clickhouseType {
+			continue
+		}
 		everything := &grafana{now.Add(-26 * time.Hour), now, 5 * time.Minute, map[string][]string{}}
 		nothing := &grafana{now.Add(-26 * time.Hour), now, 5 * time.Minute, map[string][]string{}}
 		for _, v := range d.Templating.List {

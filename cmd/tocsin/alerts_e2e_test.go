@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -33,6 +34,8 @@ ingest:
   firehose: {listen: "127.0.0.1:0"}
   kinesis: [{stream: none, region: eu-west-1, endpoint: "http://`+freeAddress(t)+`"}]
   file: {paths: [`+replay+`]}
+registry: {aws: {enabled: true, region: eu-west-1, endpoint: "http://`+freeAddress(t)+`"}}
+decisions: {enabled: true, listen: "127.0.0.1:0"}
 sinks:
   webhooks: [{name: none, url: "http://127.0.0.1:1", secrets: ["whsec_bm9uZSBub25lIG5vbmUgbm9uZSBub25l"], allow_private: true}]
   awsiot: [{name: none, account: "123456789012", region: eu-west-1, bindings: [{rules: ["level>=high"], actions: [disconnect]}]}]
@@ -112,8 +115,6 @@ func TestAlertRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	metrics := exposed(t)
-	// What Prometheus adds to every sample.
-	scraped := []string{"instance", "job"}
 	seen := map[string]bool{}
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
@@ -127,35 +128,7 @@ func TestAlertRules(t *testing.T) {
 			if r.Annotations["summary"] == "" || !strings.Contains(strings.ToLower(r.Annotations["description"]), "next") {
 				t.Errorf("%s: no summary, or a description that does not say what to do next", r.Alert)
 			}
-			if strings.Count(r.Expr, "(") != strings.Count(r.Expr, ")") || strings.Count(r.Expr, "{") != strings.Count(r.Expr, "}") {
-				t.Errorf("%s: unbalanced: %s", r.Alert, r.Expr)
-			}
-			names := metricName.FindAllString(r.Expr, -1)
-			if len(names) == 0 {
-				t.Errorf("%s: no metric of Tocsin's in %s", r.Alert, r.Expr)
-			}
-			known := slices.Clone(scraped)
-			for _, name := range names {
-				labels, ok := metrics[base(name, metrics)]
-				if !ok {
-					t.Errorf("%s: %s is not a metric of the program", r.Alert, name)
-				}
-				known = append(known, labels...)
-			}
-			for _, m := range labelMatcher.FindAllStringSubmatch(r.Expr, -1) {
-				if !slices.Contains(metrics[base(m[1], metrics)], m[2]) {
-					t.Errorf("%s: %s has no label %s", r.Alert, m[1], m[2])
-				}
-			}
-			kept := known // the labels that the result has
-			for _, m := range grouping.FindAllStringSubmatch(r.Expr, -1) {
-				kept = strings.Split(strings.ReplaceAll(m[1], " ", ""), ",")
-				for _, label := range kept {
-					if !slices.Contains(known, label) {
-						t.Errorf("%s: grouped by %s, which none of its metrics has", r.Alert, label)
-					}
-				}
-			}
+			kept := checkExpr(t, r.Alert, r.Expr, metrics)
 			for _, text := range r.Annotations {
 				for _, m := range placeholder.FindAllStringSubmatch(text, -1) {
 					if !slices.Contains(kept, m[1]) {
@@ -174,10 +147,90 @@ func TestAlertRules(t *testing.T) {
 	for _, about := range []string{
 		"TocsinSourceSilent", "TocsinConsumerLagGrowing", "TocsinSinkDown", "TocsinDeadLetters", "TocsinEvictions",
 		"TocsinLateEvents", "TocsinPartitionWorkerFails", "TocsinNoSnapshots", "TocsinEmbeddedEngineRestarts",
+		"TocsinSnapshotsFail", "TocsinEvidenceMissing", "TocsinRegistryNotSynced",
 	} {
 		if !seen[about] {
 			t.Errorf("no alert %s", about)
 		}
+	}
+}
+
+// checkExpr holds an expression against the program's metrics and returns the
+// labels that its result has.
+func checkExpr(t *testing.T, where, expr string, metrics map[string][]string) []string {
+	t.Helper()
+	if strings.Count(expr, "(") != strings.Count(expr, ")") || strings.Count(expr, "{") != strings.Count(expr, "}") {
+		t.Errorf("%s: unbalanced: %s", where, expr)
+	}
+	names := metricName.FindAllString(expr, -1)
+	if len(names) == 0 {
+		t.Errorf("%s: no metric of Tocsin's in %s", where, expr)
+	}
+	known := []string{"instance", "job", "le"} // what Prometheus adds to every sample, and to buckets
+	for _, name := range names {
+		labels, ok := metrics[base(name, metrics)]
+		if !ok {
+			t.Errorf("%s: %s is not a metric of the program", where, name)
+		}
+		known = append(known, labels...)
+	}
+	for _, m := range labelMatcher.FindAllStringSubmatch(expr, -1) {
+		if !slices.Contains(metrics[base(m[1], metrics)], m[2]) {
+			t.Errorf("%s: %s has no label %s", where, m[1], m[2])
+		}
+	}
+	kept := known
+	for _, m := range grouping.FindAllStringSubmatch(expr, -1) {
+		kept = strings.Split(strings.ReplaceAll(m[1], " ", ""), ",")
+		for _, label := range kept {
+			if !slices.Contains(known, label) {
+				t.Errorf("%s: grouped by %s, which none of its metrics has", where, label)
+			}
+		}
+	}
+	return kept
+}
+
+// The panels of Prometheus's dashboards, too, go wrong in silence.
+func TestDashboardExpressions(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "deploy", "grafana", "dashboards", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := exposed(t)
+	legend := regexp.MustCompile(`\{\{([a-z_]+)\}\}`)
+	expressions := 0
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var board struct {
+			Panels []struct {
+				Title   string
+				Targets []struct{ Expr, LegendFormat string }
+			}
+		}
+		if err := json.Unmarshal(b, &board); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, p := range board.Panels {
+			for _, q := range p.Targets {
+				if q.Expr == "" {
+					continue // ClickHouse's
+				}
+				expressions++
+				kept := checkExpr(t, p.Title, q.Expr, metrics)
+				for _, m := range legend.FindAllStringSubmatch(q.LegendFormat, -1) {
+					if !slices.Contains(kept, m[1]) {
+						t.Errorf("%s: the legend names the label %s, which the result has not", p.Title, m[1])
+					}
+				}
+			}
+		}
+	}
+	if expressions == 0 {
+		t.Error("no dashboard asks Prometheus")
 	}
 }
 
