@@ -24,7 +24,7 @@ func appendEpisodeText(dst []byte, rule string, g *group) []byte {
 	dst = strconv.AppendInt(dst, int64(len(rule)), 10)
 	dst = append(append(dst, ':'), rule...)
 	size := int(g.keyLen)
-	if g.more != nil && g.more.key != "" {
+	if g.keyLen == longKey {
 		size = len(g.more.key)
 	}
 	dst = strconv.AppendInt(dst, int64(size), 10)

@@ -15,7 +15,7 @@ type group struct {
 	// need not look at the others to find its place.
 	oldest, newest int64
 	entryList
-	keyLen uint8 // of a key that is in short
+	keyLen uint8 // of a key that is in short, or longKey
 	short  [shortKey]byte
 	more   *groupMore // nil while a group has nothing of it
 	wakeAt int64      // the watermark at which it must be looked at
@@ -27,6 +27,10 @@ type group struct {
 // shortKey is how long a key may be that is kept in the group itself: a device
 // ID, an address.
 const shortKey = 31
+
+// longKey says that the key is in groupMore: whether it is must be known without
+// looking there, which is another cache miss for every event.
+const longKey = 255
 
 // groupMore is what not every group has.
 type groupMore struct {
@@ -58,20 +62,20 @@ func (g *group) setKey(key []byte) {
 		g.keyLen = uint8(copy(g.short[:], key))
 		return
 	}
-	g.extra().key = string(key)
+	g.keyLen, g.extra().key = longKey, string(key)
 }
 
-// hasKey reports whether the group has this key. An empty one is short.
+// hasKey reports whether the group has this key.
 func (g *group) hasKey(key []byte) bool {
-	if len(key) <= shortKey {
-		return (g.more == nil || g.more.key == "") && string(g.short[:g.keyLen]) == string(key)
+	if g.keyLen == longKey {
+		return g.more.key == string(key)
 	}
-	return g.more != nil && g.more.key == string(key)
+	return string(g.short[:g.keyLen]) == string(key)
 }
 
 // appendKey appends the tuple of the group-by values.
 func (g *group) appendKey(dst []byte) []byte {
-	if g.more != nil && g.more.key != "" {
+	if g.keyLen == longKey {
 		return append(dst, g.more.key...)
 	}
 	return append(dst, g.short[:g.keyLen]...)
