@@ -228,7 +228,7 @@ func (r *embeddedRun) fromEventToWebhook(t *testing.T) {
 		t.Errorf("/livez: %d %s", code, body)
 	}
 	code, body := r.p.get("/readyz?verbose")
-	for _, check := range []string{"kafka", "correlator", "sink clickhouse", "sink clickhouse-detections", "sink clickhouse-deadletters", "sink webhook-soc"} {
+	for _, check := range []string{"kafka", "correlator", "sink clickhouse", "sink clickhouse-detections", "sink clickhouse-certificates", "sink clickhouse-actions", "sink clickhouse-deadletters", "sink webhook-soc"} {
 		if code != http.StatusOK || !strings.Contains(body, "[+]"+check+" ok\n") {
 			t.Errorf("/readyz: %d, no %s in\n%s", code, check, body)
 		}

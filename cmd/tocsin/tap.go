@@ -16,7 +16,7 @@ import (
 
 type tapCmd struct {
 	configFlags
-	Topic     string `arg:"" default:"events" help:"events, matches, detections, deadletter, identities, state, or any topic's full name."`
+	Topic     string `arg:"" default:"events" help:"events, matches, detections, deadletter, identities, actions, state, or any topic's full name."`
 	From      string `default:"earliest" placeholder:"WHERE" help:"earliest, latest, or an offset."`
 	Partition int    `default:"-1" placeholder:"N" help:"Only this partition; -1 for all."`
 	Limit     int64  `default:"0" placeholder:"N" help:"Stop after N lines; 0 for no limit."`

@@ -91,11 +91,13 @@ func (v *verifier) expect(stored map[string]int) {
 
 // readers are the consumer groups, and the topics that they must have read.
 var readers = map[string][]string{
-	"tocsin-correlate":              {schemas.TopicEvents, schemas.TopicMatches},
-	"tocsin-clickhouse":             {schemas.TopicEvents},
-	"tocsin-clickhouse-detections":  {schemas.TopicDetections},
-	"tocsin-clickhouse-deadletters": {schemas.TopicDeadLetter},
-	"tocsin-webhook-chaos":          {schemas.TopicDetections},
+	"tocsin-correlate":               {schemas.TopicEvents, schemas.TopicMatches},
+	"tocsin-clickhouse":              {schemas.TopicEvents},
+	"tocsin-clickhouse-detections":   {schemas.TopicDetections},
+	"tocsin-clickhouse-certificates": {schemas.TopicIdentities},
+	"tocsin-clickhouse-actions":      {schemas.TopicActions},
+	"tocsin-clickhouse-deadletters":  {schemas.TopicDeadLetter},
+	"tocsin-webhook-chaos":           {schemas.TopicDetections},
 }
 
 // lag returns the records that a consumer group has not committed yet, over all.
