@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -101,6 +102,7 @@ func TestCompose(t *testing.T) {
 	var provisioning struct {
 		Datasources []struct {
 			Type     string
+			URL      string
 			JSONData struct{ Host string } `yaml:"jsonData"`
 			Secure   map[string]string     `yaml:"secureJsonData"`
 		}
@@ -118,6 +120,45 @@ func TestCompose(t *testing.T) {
 	for _, v := range source.Secure {
 		if _, ok := compose.Services["grafana"].Environment[strings.Trim(v, "${}")]; !ok {
 			t.Errorf("compose.yaml does not give %s to grafana", v)
+		}
+	}
+	provisioning.Datasources = nil
+	if err := yaml.Load(read(t, "grafana/provisioning/datasources/prometheus.yaml"), &provisioning); err != nil {
+		t.Fatal(err)
+	}
+	if len(provisioning.Datasources) != 1 {
+		t.Fatalf("got %+v", provisioning)
+	}
+	source = provisioning.Datasources[0]
+	u, err := url.Parse(source.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := compose.Services[u.Hostname()]; !ok || source.Type != prometheusType {
+		t.Errorf("got %+v", source)
+	}
+	var scraped struct {
+		RuleFiles []string `yaml:"rule_files"`
+		Scrape    []struct {
+			Static []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	if err := yaml.Load(read(t, "prometheus/prometheus.yml"), &scraped); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range scraped.RuleFiles {
+		if _, err := os.Stat(filepath.Join("prometheus", filepath.Base(file))); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, job := range scraped.Scrape {
+		for _, static := range job.Static {
+			for _, target := range static.Targets {
+				host, _, _ := strings.Cut(target, ":")
+				if _, ok := compose.Services[host]; !ok {
+					t.Errorf("prometheus.yml scrapes %s, which compose.yaml does not run", target)
+				}
+			}
 		}
 	}
 	var dashboards struct {
