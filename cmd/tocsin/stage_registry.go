@@ -45,7 +45,12 @@ func (p *plant) startRegistry(ctx context.Context) error {
 			return err
 		}
 	}
-	if opts.Sources, err = p.revocationSources(ctx, &c.Revocations); err != nil {
+	if len(c.Revocations.Reports) > 0 {
+		if opts.PrivateCAKeyID, err = privateCAKeyIDs(ctx, &c.Revocations); err != nil {
+			return err
+		}
+	}
+	if opts.Sources, err = p.revocationSources(ctx, &c.Revocations, opts.PrivateCAKeyID); err != nil {
 		return err
 	}
 	if opts.Enforcer, err = p.openEnforcer(ctx, &c.Revocations); err != nil {
@@ -82,8 +87,25 @@ func (p *plant) openInventory(ctx context.Context, c *config.RegistryAWS) (*inve
 	}), nil
 }
 
+// privateCAKeyIDs returns a function that asks AWS Private CA for the key identifier of
+// a CA, by its ARN.
+func privateCAKeyIDs(ctx context.Context, c *config.Revocations) (func(ctx context.Context, arn string) (string, error), error) {
+	api, err := pcareport.NewClient(ctx, c.PCARegion, "")
+	if err != nil {
+		return nil, fmt.Errorf("registry: AWS Private CA: %w", err)
+	}
+	authorities := pcareport.NewAuthorities(api)
+	return func(ctx context.Context, arn string) (string, error) {
+		cert, err := authorities.Certificate(ctx, arn)
+		if err != nil {
+			return "", err
+		}
+		return crl.KeyID(cert), nil
+	}, nil
+}
+
 // revocationSources opens the lists and reports of the configuration.
-func (p *plant) revocationSources(ctx context.Context, c *config.Revocations) (sources []revocation.Source, err error) {
+func (p *plant) revocationSources(ctx context.Context, c *config.Revocations, keyID func(ctx context.Context, arn string) (string, error)) (sources []revocation.Source, err error) {
 	log := p.log.Named("revocations")
 	metrics := crl.NewMetrics(p.metrics)
 	if len(c.CRLs) > 0 {
@@ -97,18 +119,7 @@ func (p *plant) revocationSources(ctx context.Context, c *config.Revocations) (s
 		sources = append(sources, lists)
 	}
 	if len(c.Reports) > 0 {
-		api, err := pcareport.NewClient(ctx, c.PCARegion, "")
-		if err != nil {
-			return nil, fmt.Errorf("registry: AWS Private CA: %w", err)
-		}
-		authorities := pcareport.NewAuthorities(api)
-		reports := &revocation.Reports{Logger: log, KeyID: func(ctx context.Context, arn string) (string, error) {
-			cert, err := authorities.Certificate(ctx, arn)
-			if err != nil {
-				return "", err
-			}
-			return crl.KeyID(cert), nil
-		}}
+		reports := &revocation.Reports{Logger: log, KeyID: keyID}
 		if reports.Places, err = openPlaces(ctx, c.Reports, pcareport.Suffixes); err != nil {
 			return nil, err
 		}

@@ -10,8 +10,12 @@ import (
 )
 
 // change writes what an event says of a certificate's state: CloudTrail's calls of AWS
-// IoT, just-in-time registration, findings of a Device Defender audit.
+// IoT and AWS Private CA, just-in-time registration, findings of a Device Defender
+// audit.
 func (w *worker) change(ctx context.Context, ev *schemas.Event) {
+	if w.issued(ctx, ev) {
+		return
+	}
 	c, ok := w.statusChange(ev)
 	if !ok {
 		return

@@ -23,6 +23,7 @@ type metrics struct {
 	records                *prometheus.CounterVec
 	bounds                 *prometheus.CounterVec
 	restored, unreadable   prometheus.Counter
+	malformed              prometheus.Counter
 	devices                *prometheus.GaugeVec
 }
 
@@ -35,6 +36,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		records:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_records_total", Help: "Records written to the identities topic, by kind."}, []string{"kind"}),
 		bounds:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tocsin_behavior_bounds_reached_total", Help: "What a bound made the service leave out or put off."}, []string{"bound"}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_unreadable_records_total", Help: "Records of events that broke off; the correlator keeps them as dead letters."}),
+		malformed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_malformed_issuances_total", Help: "CloudTrail events of AWS Private CA of which no record could be made: without a readable serial number, CA or time."}),
 		restored:   prometheus.NewCounter(prometheus.CounterOpts{Name: "tocsin_behavior_restored_devices_total", Help: "Devices read back from the identities topic when a partition was taken over."}),
 		devices:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tocsin_behavior_devices", Help: "Devices remembered, by partition."}, []string{"partition"}),
 	}
@@ -46,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.bounds.WithLabelValues(b)
 	}
 	if reg != nil {
-		reg.MustRegister(m.events, m.late, m.repeated, derived, m.records, m.bounds, m.unreadable, m.restored, m.devices)
+		reg.MustRegister(m.events, m.late, m.repeated, derived, m.records, m.bounds, m.unreadable, m.malformed, m.restored, m.devices)
 	}
 	return m
 }

@@ -7,7 +7,7 @@
 // The instances of the registry are a consumer group over tocsin.identities. The
 // owner of partition 0 is active; the others follow the topic and have all
 // records in memory when they take over. The active one reads facts (observed/,
-// change/, binding/, import/) and writes records (certificate/, ca/, crl/, sync/).
+// change/, issued/, revoked/, binding/, import/) and writes records (certificate/, ca/, crl/, sync/).
 // How far it has read the facts is sync/facts. It moves only after what the facts
 // changed has been acknowledged, and so does the cursor of every other source:
 // whoever takes over does again what was not acknowledged, and merging a fact
@@ -33,6 +33,10 @@
 //   - What the CA revoked stays revoked: a list that no longer has a certificate
 //     (lists drop expired ones) takes nothing back. The earliest revocation time is
 //     kept, with its reason and source.
+//   - A revocation in CloudTrail (AWS Private CA's RevokeCertificate) counts as one in
+//     an audit report. It names the CA by its ARN only: the key identifier is told by
+//     the events of certificates that the CA issues, or by AWS. Until then the
+//     revocation waits, in sync/private-ca.
 //   - What the certificate itself says (serial number, issuer, subject, validity,
 //     key) never changes once read: its ID is the hash of it. AWS saying otherwise
 //     is a RegistryDisagreement.

@@ -39,6 +39,10 @@ type Options struct {
 	// Sources of revocations, and how often they are asked. Default 15 min.
 	Sources        []revocation.Source
 	SourceInterval time.Duration
+	// PrivateCAKeyID asks AWS Private CA for the key identifier of a CA, by its ARN; nil
+	// without. What CloudTrail says of CAs whose certificates it has not seen being
+	// issued waits for that. It may be called while Sources are read.
+	PrivateCAKeyID func(ctx context.Context, caARN string) (string, error)
 	// Enforcer has the broker revoke what a CA has revoked; nil for none.
 	Enforcer *enforce.Enforcer
 	// ExpiryDays are how many days ahead expiry is told. Default 90, 30, 14, 7, 1.

@@ -37,6 +37,10 @@ type term struct {
 	// facts is the offset up to which catchUp has come, -1 when it is done. With
 	// mu.
 	facts []int64
+	// privateCAs is with mu; newPrivateCA says that it has one of which the key
+	// identifier is not known.
+	privateCAs   *privateCAs
+	newPrivateCA chan struct{}
 	// dirty says that the clock has something new to look at. With mu.
 	dirty bool
 }
@@ -113,7 +117,15 @@ func (s *Service) takeOver(ctx context.Context) (*term, error) {
 		// A state that cannot be read is one that says nothing.
 		_ = json.Unmarshal(sync.State, &done)
 	}
-	t := &term{Service: s, begin: make([]int64, s.partitions), facts: make([]int64, s.partitions), dirty: true}
+	t := &term{
+		Service: s, begin: make([]int64, s.partitions), facts: make([]int64, s.partitions), dirty: true,
+		newPrivateCA: make(chan struct{}, 1),
+	}
+	var err error
+	if t.privateCAs, err = restorePrivateCAs(s.syncs[syncPrivateCAs].State); err != nil {
+		s.log.Warn("what is remembered of the CAs of AWS Private CA cannot be read; they have to be found again", zap.Error(err))
+	}
+	s.metrics.waiting.Set(float64(t.privateCAs.waiting))
 	copy(t.begin, s.next)
 	copy(t.facts, done.Offsets)
 	s.term = t
@@ -142,6 +154,9 @@ func (t *term) run(ctx context.Context) error {
 	} else {
 		part(t.clock)
 		part(t.readSources)
+		if t.opts.PrivateCAKeyID != nil {
+			part(t.askForKeyIDs)
+		}
 		if e := t.opts.Enforcer; e != nil {
 			part(func(ctx context.Context) error { return e.Run(ctx, t) })
 		}
@@ -257,6 +272,9 @@ func (t *term) checkpoint(ctx context.Context) error {
 	}
 	last, ok := t.syncs[syncFacts]
 	t.mu.Unlock()
+	if err := t.savePrivateCAs(ctx); err != nil {
+		return err
+	}
 	var before factsState
 	if ok {
 		// What cannot be read is replaced.
@@ -285,6 +303,8 @@ func (t *term) takeFact(kind, name string, value []byte) error {
 	var merge func(c *schemas.Certificate) bool
 	seen, ask := time.Time{}, false
 	switch kind {
+	case schemas.KeyIssued, schemas.KeyRevoked:
+		return t.takeIssued(kind, value)
 	case schemas.KeyObserved:
 		var o schemas.Observation
 		if len(value) == 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -35,9 +36,12 @@ func NewClient(ctx context.Context, region, endpoint string, more ...func(*acmpc
 }
 
 // Authorities tells the certificates of CAs by their ARNs, which is what reports
-// name them by. It asks for each once. It is for one goroutine.
+// name them by. It asks for each once, or a few times when several goroutines want it
+// at once.
 type Authorities struct {
-	api   API
+	api API
+
+	mu    sync.Mutex
 	certs map[string]*x509.Certificate
 }
 
@@ -51,7 +55,10 @@ const maxAuthorities = 10_000
 
 // Certificate returns the certificate of a CA.
 func (a *Authorities) Certificate(ctx context.Context, arn string) (*x509.Certificate, error) {
-	if cert, ok := a.certs[arn]; ok {
+	a.mu.Lock()
+	cert, ok := a.certs[arn]
+	a.mu.Unlock()
+	if ok {
 		return cert, nil
 	}
 	out, err := a.api.GetCertificateAuthorityCertificate(ctx, &acmpca.GetCertificateAuthorityCertificateInput{CertificateAuthorityArn: &arn})
@@ -62,13 +69,14 @@ func (a *Authorities) Certificate(ctx context.Context, arn string) (*x509.Certif
 	if block == nil {
 		err = errors.New("not PEM")
 	}
-	var cert *x509.Certificate
 	if err == nil {
 		cert, err = x509.ParseCertificate(block.Bytes)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("certificate of %s: %w", arn, err)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if len(a.certs) < maxAuthorities {
 		a.certs[arn] = cert
 	}

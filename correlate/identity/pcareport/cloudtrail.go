@@ -11,9 +11,10 @@ import (
 
 // The CloudTrail events that say something of a certificate.
 const (
+	EventIssued = "IssueCertificateDetails"
+	EventRevoke = "RevokeCertificate"
+
 	eventSource = "acm-pca.amazonaws.com"
-	eventIssued = "IssueCertificateDetails"
-	eventRevoke = "RevokeCertificate"
 )
 
 // trail is a CloudTrail record, as far as it is needed.
@@ -55,13 +56,13 @@ func FromCloudTrail(message []byte) (Entry, bool, error) {
 	var e Entry
 	serial := t.RequestParameters.Serial
 	switch t.EventName {
-	case eventRevoke:
+	case EventRevoke:
 		at, err := parseTime(t.EventTime)
 		if err != nil {
-			return Entry{}, false, fmt.Errorf("%s: eventTime: %w", eventRevoke, err)
+			return Entry{}, false, fmt.Errorf("%s: eventTime: %w", EventRevoke, err)
 		}
 		e = Entry{CAARN: t.RequestParameters.CAARN, RevokedAt: at, Reason: reasonName(t.RequestParameters.Reason)}
-	case eventIssued:
+	case EventIssued:
 		d := &t.ServiceEventDetails
 		if d.Status != "" && d.Status != "ISSUED" {
 			return Entry{}, false, nil
@@ -82,6 +83,9 @@ func FromCloudTrail(message []byte) (Entry, bool, error) {
 	var err error
 	if e.Serial, err = schemas.NormalizeSerial(serial); err != nil {
 		return Entry{}, false, fmt.Errorf("%s: %w", t.EventName, err)
+	}
+	if !IsAuthority(e.CAARN) {
+		return Entry{}, false, fmt.Errorf("%s: %.200q is no ARN of a CA", t.EventName, e.CAARN)
 	}
 	return e, true, nil
 }
@@ -106,12 +110,16 @@ func anyTime(raw json.RawMessage) time.Time {
 		}
 		return t
 	}
+	const latest = 253402300799 // the end of the year 9999, after which JSON has no times
 	var n float64
 	if json.Unmarshal(raw, &n) != nil || n <= 0 || n > 1e15 {
 		return time.Time{}
 	}
 	if n > 1e11 { // as seconds that would be the year 5138
 		n /= 1000
+	}
+	if n > latest {
+		return time.Time{}
 	}
 	return time.UnixMilli(int64(n * 1000)).UTC()
 }

@@ -99,7 +99,10 @@ func (r *row) entry() (Entry, error) {
 func parseTime(s string) (time.Time, error) {
 	for _, layout := range []string{"2006-01-02T15:04:05-0700", time.RFC3339} {
 		if t, err := time.Parse(layout, s); err == nil {
-			return t.UTC(), nil
+			if t = t.UTC(); t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+				break // JSON has no such times, or they stand for none
+			}
+			return t, nil
 		}
 	}
 	return time.Time{}, fmt.Errorf("%.40q is no time", s)
@@ -112,4 +115,20 @@ func authority(certificateARN string) string {
 		return ""
 	}
 	return ca
+}
+
+// maxARN bounds the ARN of a CA; AWS allows 200 characters.
+const maxARN = 200
+
+// IsAuthority reports whether s has the form of a CA's ARN.
+func IsAuthority(s string) bool {
+	other := func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune(":/-_", c)
+	}
+	if len(s) > maxARN || !strings.HasPrefix(s, "arn:") || strings.ContainsFunc(s, other) {
+		return false
+	}
+	parts := strings.SplitN(s, ":", 6)
+	id, ok := strings.CutPrefix(parts[len(parts)-1], "certificate-authority/")
+	return len(parts) == 6 && parts[2] == "acm-pca" && ok && id != "" && !strings.Contains(id, "/")
 }

@@ -158,6 +158,13 @@ func TestFromCloudTrail(t *testing.T) {
 		{"revoked", fmt.Sprintf(revoke, "", "0A:0b"), Entry{CAARN: caARN, Serial: "a0b", RevokedAt: at("2026-11-01T12:00:00Z"), Reason: "superseded"}, true, false},
 		{"not revoked", fmt.Sprintf(revoke, "RequestAlreadyProcessedException", "0A:0b"), Entry{}, false, false},
 		{"revoked without a serial number", fmt.Sprintf(revoke, "", ""), Entry{}, false, true},
+		{"revoked before time began", strings.Replace(fmt.Sprintf(revoke, "", "0A"), "2026-11-01T12:00:00Z", "0001-01-01T00:00:00Z", 1), Entry{}, false, true},
+		{"revoked by nobody", strings.Replace(fmt.Sprintf(revoke, "", "0A"), caARN, "", 1), Entry{}, false, true},
+		{"issued by nobody", strings.ReplaceAll(fmt.Sprintf(issued, "ISSUED"), caARN, "arn:aws:acm:eu-west-1:111122223333:certificate/1"), Entry{}, false, true},
+		{"issued to last", strings.Replace(fmt.Sprintf(issued, "ISSUED"), "1793534400000", "999999999999999", 1), Entry{
+			CertificateARN: caARN + "/certificate/1a98eb03", CAARN: caARN, IssuerKeyID: "abcd01", Serial: "1a98eb03", Subject: "CN=pump-0001",
+			NotBefore: at("2026-11-01T11:00:00Z"), IssuedAt: at("2026-11-01T12:00:00.5Z"),
+		}, true, false},
 		{"another service", `{"eventSource":"iot.amazonaws.com","eventName":"RevokeCertificate"}`, Entry{}, false, false},
 		{"another event", `{"eventSource":"acm-pca.amazonaws.com","eventName":"ListPermissions"}`, Entry{}, false, false},
 		{"no event", `[]`, Entry{}, false, true},
@@ -168,6 +175,18 @@ func TestFromCloudTrail(t *testing.T) {
 		}
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("%s: %s", tc.name, diff)
+		}
+	}
+}
+
+func TestIsAuthority(t *testing.T) {
+	for arn, want := range map[string]bool{
+		caARN: true, strings.Replace(caARN, "arn:aws:", "arn:aws-us-gov:", 1): true,
+		"": false, "arn:": false, caARN + "/certificate/1a": false, caARN + "\n": false, caARN + "<": false, strings.Replace(caARN, "acm-pca", "acm", 1): false,
+		"arn:aws:acm-pca:eu-west-1:111122223333:certificate-authority/": false, caARN + strings.Repeat("0", maxARN): false,
+	} {
+		if got := IsAuthority(arn); got != want {
+			t.Errorf("%q: %v", arn, got)
 		}
 	}
 }
@@ -288,8 +307,12 @@ func FuzzFromCloudTrail(f *testing.F) {
 	f.Add([]byte(`{"eventSource":"acm-pca.amazonaws.com","eventName":"RevokeCertificate","eventTime":"2026-11-01T12:00:00Z","requestParameters":{"certificateSerial":"1"}}`))
 	f.Add([]byte(`{"eventSource":"acm-pca.amazonaws.com","eventName":"IssueCertificateDetails","serviceEventDetails":{"serialNumber":"1","notAfter":1}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if e, ok, err := FromCloudTrail(b); ok && (e.Serial == "" || err != nil) {
+		e, ok, err := FromCloudTrail(b)
+		if ok && (e.Serial == "" || !IsAuthority(e.CAARN) || err != nil) {
 			t.Errorf("%+v, %v", e, err)
+		}
+		if _, err := json.Marshal(e); err != nil {
+			t.Errorf("%+v has no JSON form: %v", e, err)
 		}
 	})
 }
