@@ -34,7 +34,8 @@ type Options struct {
 	// StateDir is a directory for the snapshots, in place of tocsin.state. All
 	// correlators of the group must share it.
 	StateDir string
-	// StateS3 is a place in S3 for them, in place of both.
+	// StateS3 is a place in S3 for the snapshots, in place of both. It is the group's
+	// alone.
 	StateS3 *S3State
 	// HeartbeatInterval is the longest time between two records to a partition
 	// of tocsin.matches while event time moves. Default 1 s.

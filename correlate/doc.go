@@ -98,6 +98,10 @@
 // second detection record, neither by its windows nor by itself; after a crash
 // the same records may be sent again, under the same IDs.
 //
+// Snapshots are in tocsin.state, in a directory or in S3, the last three of a
+// partition. One place does not know of another: after a change of it windows
+// start empty at the committed offset.
+//
 // # Bounds
 //
 // Memory is bounded for each partition, in groups and in events. When a bound

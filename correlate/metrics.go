@@ -72,7 +72,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		duplicates:       vec("tocsin_correlate_duplicates_total", "Matches of events that had been counted already: delivered twice, or read again after a crash.", "where"),
 		late:             counter("tocsin_correlate_late_events_total", "Matches older than the allowed lateness; they took no part in windows."),
 		evicted:          counter("tocsin_correlate_evicted_groups_total", "Groups given up because a memory bound was reached."),
-		snapshotSeconds:  histogram("tocsin_correlate_snapshot_duration_seconds", "Time that making a snapshot took, without the wait for Kafka.", prometheus.ExponentialBuckets(0.001, 2, 14)),
+		snapshotSeconds:  histogram("tocsin_correlate_snapshot_duration_seconds", "Time that making a snapshot took, without the wait for the place that keeps it.", prometheus.ExponentialBuckets(0.001, 2, 14)),
 		snapshotPause:    histogram("tocsin_correlate_snapshot_pause_seconds", "Time a worker stood still for a snapshot.", prometheus.ExponentialBuckets(0.0005, 2, 14)),
 		snapshotFailures: counter("tocsin_correlate_snapshot_failures_total", "Snapshots that could not be written."),
 		snapshotBytes:    histogram("tocsin_correlate_snapshot_bytes", "Size of a snapshot, compressed.", prometheus.ExponentialBuckets(256, 4, 12)),
