@@ -30,7 +30,7 @@ const (
 	// IssuedCertificate, by the worker of that partition. KeyRevoked, likewise: that
 	// the CA has revoked it. They are two, because events are repeated and
 	// reordered: under one key compaction might keep the issuance and lose the
-	// revocation.
+	// revocation. The registry deletes them once what they say is in its own records.
 	KeyIssued  = "issued/"
 	KeyRevoked = "revoked/"
 	// KeyImport + certificate ID: Certificate, by tocsin identities import; the

@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		described:    gauge("described", "Certificates of which the certificate itself has been read."),
 		cas:          gauge("cas", "CAs."),
 		revoked:      gauge("revoked_serials", "Serial numbers that CAs have revoked."),
-		waiting:      gauge("waiting_revocations", "Revocations in CloudTrail by CAs of AWS Private CA whose key identifiers are not known yet."),
+		waiting:      gauge("unresolved_revocations", "Revocations in CloudTrail by CAs of AWS Private CA whose key identifiers are not known yet."),
 		published:    counter("published_total", "Records written to tocsin.identities."),
 		findings:     counters("findings_total", "Events of the registry published to tocsin.events.", "type"),
 		malformed:    counters("malformed_total", "Records of tocsin.identities that could not be read or written.", "kind"),

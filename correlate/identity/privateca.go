@@ -3,8 +3,8 @@ package identity
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tocsin-io/tocsin/correlate/identity/pcareport"
+	"github.com/tocsin-io/tocsin/internal/kafka"
 	"github.com/tocsin-io/tocsin/schemas"
 )
 
@@ -173,7 +174,7 @@ func (p *privateCAs) unknown() (arns []string) {
 // takeIssued merges what AWS Private CA's events say of a certificate. An issuance
 // has nothing that the certificate itself does not have, but for this: it has both
 // names of the CA. mu is held.
-func (t *term) takeIssued(kind string, value []byte) error {
+func (t *term) takeIssued(kind, name string, value []byte) error {
 	if len(value) == 0 {
 		return nil
 	}
@@ -184,6 +185,14 @@ func (t *term) takeIssued(kind string, value []byte) error {
 	if !pcareport.IsAuthority(f.CAARN) {
 		return fmt.Errorf("%.200q is no ARN of a CA", f.CAARN)
 	}
+	if err := t.mergeIssued(kind, &f); err != nil {
+		return err
+	}
+	t.merged[kind+name] = f.CAARN
+	return nil
+}
+
+func (t *term) mergeIssued(kind string, f *schemas.IssuedCertificate) error {
 	if kind == schemas.KeyIssued {
 		if f.IssuerKeyID == "" {
 			return nil
@@ -194,10 +203,11 @@ func (t *term) takeIssued(kind string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if f.RevokedAt.IsZero() {
-		return errors.New("a revocation without a time")
+	at := f.RevokedAt.UTC()
+	if at.Year() < 1970 || at.Year() > 9999 { // JSON has none after that
+		return fmt.Errorf("a revocation in the year %d", at.Year())
 	}
-	w := waitingRevocation{Serial: serial, Time: f.RevokedAt, Reason: f.Reason}
+	w := waitingRevocation{Serial: serial, Time: at, Reason: f.Reason}
 	if !slices.Contains(revocationReasons[:], w.Reason) {
 		w.Reason = revocationReasons[0]
 	}
@@ -241,7 +251,7 @@ func (t *term) learnPrivateCA(arn, keyID string) error {
 
 // revokedByPrivateCA merges a revocation as one of an audit report is. mu is held.
 func (t *term) revokedByPrivateCA(arn, keyID string, w waitingRevocation) {
-	news := t.revoke(keyID, w.Serial, &schemas.Revocation{Time: w.Time.UTC(), Reason: w.Reason, Source: "CloudTrail " + arn})
+	news := t.revoke(keyID, w.Serial, &schemas.Revocation{Time: w.Time, Reason: w.Reason, Source: "CloudTrail " + arn})
 	if news && t.opts.Enforcer != nil {
 		t.opts.Enforcer.Poke()
 	}
@@ -250,7 +260,7 @@ func (t *term) revokedByPrivateCA(arn, keyID string, w waitingRevocation) {
 // refusedWaiting counts revocations that were given up. mu is held.
 func (t *term) refusedWaiting(dropped int) {
 	if dropped > 0 {
-		t.metrics.refused.WithLabelValues("waiting_revocation").Add(float64(dropped))
+		t.metrics.refused.WithLabelValues("unresolved_revocation").Add(float64(dropped))
 	}
 	t.metrics.waiting.Set(float64(t.privateCAs.waiting))
 }
@@ -261,25 +271,48 @@ func isKeyID(s string) bool {
 }
 
 // savePrivateCAs stores privateCAs if it has changed. That must come before the
-// facts' checkpoint: what waits is in no other record.
+// facts' checkpoint: what waits is in no other record. Then it deletes the facts
+// that are merged: every certificate that is ever issued has one, and nothing else
+// would end them. The order matters: what a deleted fact said must be in other
+// records. If the instance ends before it has deleted them they stay.
 func (t *term) savePrivateCAs(ctx context.Context) error {
+	// One at a time: an older state must not be written after a newer one.
+	t.saving.Lock()
+	defer t.saving.Unlock()
 	t.mu.Lock()
-	changed := t.privateCAs.changed
-	state, err := json.Marshal(t.privateCAs.cas)
-	t.privateCAs.changed = false
+	changed, merged := t.privateCAs.changed, t.merged
+	var state []byte
+	var err error
+	if changed {
+		state, err = json.Marshal(t.privateCAs.cas)
+	}
+	t.privateCAs.changed, t.merged = false, make(map[string]string)
 	t.mu.Unlock()
-	if !changed {
-		return nil
+	switch {
+	case err != nil:
+	case changed:
+		err = t.saveSync(ctx, syncPrivateCAs, json.RawMessage(state), false) // flushes
+	case len(merged) > 0:
+		err = t.flush(ctx)
 	}
 	if err == nil {
-		err = t.saveSync(ctx, syncPrivateCAs, json.RawMessage(state), false)
+		tombstones := make(map[int][]kafka.Record)
+		for key, ca := range merged {
+			t.add(tombstones, key, ca, nil) // where the worker has put the fact
+		}
+		if err = t.produceAll(ctx, schemas.TopicIdentities, tombstones); err != nil {
+			err = fmt.Errorf("registry: publish: %w", err)
+		}
 	}
 	if err != nil {
 		t.mu.Lock()
-		t.privateCAs.changed = true
+		t.privateCAs.changed = t.privateCAs.changed || changed
+		maps.Copy(t.merged, merged)
 		t.mu.Unlock()
+		return err
 	}
-	return err
+	t.metrics.published.Add(float64(len(merged)))
+	return nil
 }
 
 // askForKeyIDs asks AWS Private CA for the key identifiers of the CAs whose

@@ -139,6 +139,9 @@ func TestPrivateCAEvents(t *testing.T) {
 	if c := r.certificates()[testkit.CertificateID(refused)]; c.Revoked != nil {
 		t.Errorf("%+v", c)
 	}
+	eventually(t, "the facts that are not needed any more", func() string {
+		return cmp.Diff(0, len(r.records(schemas.KeyIssued))+len(r.records(schemas.KeyRevoked)))
+	})
 }
 
 // TestWaitingRevocationsOutliveAnInstance has AWS know the CA only when another
@@ -189,7 +192,7 @@ func TestWaitingRevocationsOutliveAnInstance(t *testing.T) {
 	})
 }
 
-// offsetOf returns the offset of a fact, and up to which the checkpoint says that its
+// offsetOf returns the offset of a fact (not of its end), and up to which the checkpoint says that its
 // partition has been read.
 func (r *rig) offsetOf(key string) (at, read int64) {
 	r.t.Helper()
@@ -199,7 +202,7 @@ func (r *rig) offsetOf(key string) (at, read int64) {
 	at = -1
 	for p := range rigPartitions {
 		err = errors.Join(err, r.client.ReadAll(r.t.Context(), schemas.TopicIdentities, p, func(rec *kafka.FetchedRecord) error {
-			if string(rec.Key) == key {
+			if string(rec.Key) == key && rec.Value != nil {
 				at, read = rec.Offset, state.Offsets[p]
 			}
 			return nil
@@ -218,7 +221,7 @@ func newTerm(t *testing.T) *term {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &term{Service: New(Options{Logger: zap.NewNop()}), privateCAs: cas, newPrivateCA: make(chan struct{}, 1)}
+	return &term{Service: New(Options{Logger: zap.NewNop()}), privateCAs: cas, newPrivateCA: make(chan struct{}, 1), merged: make(map[string]string)}
 }
 
 func (t *term) issued(kind string, f schemas.IssuedCertificate) error {
@@ -280,6 +283,7 @@ func TestBadPrivateCAFacts(t *testing.T) {
 		"no serial number":    {schemas.KeyRevoked, `{"ca_arn":"` + arn + `","revoked_at":"2026-03-01T12:00:00Z"}`},
 		"a bad serial number": {schemas.KeyRevoked, `{"ca_arn":"` + arn + `","serial":"*","revoked_at":"2026-03-01T12:00:00Z"}`},
 		"no time":             {schemas.KeyRevoked, `{"ca_arn":"` + arn + `","serial":"1"}`},
+		"a time to come":      {schemas.KeyRevoked, `{"ca_arn":"` + arn + `","serial":"1","revoked_at":"9999-12-31T23:59:59-07:00"}`},
 		"a bad key ID":        {schemas.KeyIssued, `{"ca_arn":"` + arn + `","serial":"1","issuer_key_id":"../x"}`},
 		"half a byte":         {schemas.KeyIssued, `{"ca_arn":"` + arn + `","serial":"1","issuer_key_id":"abc"}`},
 	} {
@@ -324,7 +328,7 @@ func TestPrivateCABounds(t *testing.T) {
 	if p.waiting != maxWaiting || len(p.cas[caARN("fleet")].Waiting) != 1 || p.cas[caARN("busy")].Waiting[0].Serial != fmt.Sprintf("%x", 101) {
 		t.Errorf("%d wait: %+v", p.waiting, p.cas)
 	}
-	if got := metric(t, term.metrics.refused.WithLabelValues("waiting_revocation")); got != 101 {
+	if got := metric(t, term.metrics.refused.WithLabelValues("unresolved_revocation")); got != 101 {
 		t.Errorf("%v are counted", got)
 	}
 	// CAs that nobody knows do not keep out those that are known.
@@ -343,7 +347,7 @@ func TestPrivateCABounds(t *testing.T) {
 		t.Errorf("%v CAs are refused", got)
 	}
 	revoke(caARN("late"), "1")
-	if got := metric(t, term.metrics.refused.WithLabelValues("waiting_revocation")); got != float64(101+maxPrivateCAs+maxWaiting+1) {
+	if got := metric(t, term.metrics.refused.WithLabelValues("unresolved_revocation")); got != float64(101+maxPrivateCAs+maxWaiting+1) {
 		t.Errorf("%v are counted", got)
 	}
 	if metric(t, term.metrics.waiting) != 0 {

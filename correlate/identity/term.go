@@ -41,6 +41,10 @@ type term struct {
 	// identifier is not known.
 	privateCAs   *privateCAs
 	newPrivateCA chan struct{}
+	// merged are the keys of the facts of AWS Private CA that are merged, with the ARNs
+	// of their CAs, until they are deleted. With mu.
+	merged map[string]string
+	saving sync.Mutex // of privateCAs
 	// dirty says that the clock has something new to look at. With mu.
 	dirty bool
 }
@@ -119,7 +123,7 @@ func (s *Service) takeOver(ctx context.Context) (*term, error) {
 	}
 	t := &term{
 		Service: s, begin: make([]int64, s.partitions), facts: make([]int64, s.partitions), dirty: true,
-		newPrivateCA: make(chan struct{}, 1),
+		newPrivateCA: make(chan struct{}, 1), merged: make(map[string]string),
 	}
 	var err error
 	if t.privateCAs, err = restorePrivateCAs(s.syncs[syncPrivateCAs].State); err != nil {
@@ -289,12 +293,15 @@ func (t *term) checkpoint(ctx context.Context) error {
 // flushWhenFull publishes when much is pending: whoever changes more waits.
 func (t *term) flushWhenFull(ctx context.Context) error {
 	t.mu.Lock()
-	full := t.pending.len() >= maxPending
+	full, merged := t.pending.len() >= maxPending, len(t.merged) >= maxPending
 	t.mu.Unlock()
-	if !full {
-		return nil
+	switch {
+	case merged:
+		return t.savePrivateCAs(ctx)
+	case full:
+		return t.flush(ctx)
 	}
-	return t.flush(ctx)
+	return nil
 }
 
 // takeFact merges a record that is a fact. mu is held.
@@ -304,7 +311,7 @@ func (t *term) takeFact(kind, name string, value []byte) error {
 	seen, ask := time.Time{}, false
 	switch kind {
 	case schemas.KeyIssued, schemas.KeyRevoked:
-		return t.takeIssued(kind, value)
+		return t.takeIssued(kind, name, value)
 	case schemas.KeyObserved:
 		var o schemas.Observation
 		if len(value) == 0 {
