@@ -66,7 +66,7 @@ func (s *Service) setNext(partition int, next int64) {
 func (s *Service) take(ctx context.Context, partition int, batch *kafka.FetchBatch) {
 	s.mu.Lock()
 	for i := range batch.Records {
-		s.takeRecord(&batch.Records[i])
+		s.takeRecord(partition, &batch.Records[i])
 	}
 	s.next[partition] = batch.Next
 	s.ends[partition] = max(batch.HighWatermark, batch.Next)
@@ -79,7 +79,7 @@ func (s *Service) take(ctx context.Context, partition int, batch *kafka.FetchBat
 	}
 }
 
-func (s *Service) takeRecord(r *kafka.FetchedRecord) {
+func (s *Service) takeRecord(partition int, r *kafka.FetchedRecord) {
 	kind, name, ok := strings.Cut(string(r.Key), "/")
 	if !ok {
 		return
@@ -105,7 +105,7 @@ func (s *Service) takeRecord(r *kafka.FetchedRecord) {
 			err = s.revoked.restore(r.Value)
 		}
 	default:
-		if s.term != nil {
+		if s.term != nil && s.term.facts[partition] == followed {
 			err = s.term.takeFact(kind, name, r.Value)
 		}
 	}

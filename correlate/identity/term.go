@@ -30,12 +30,8 @@ const checkpointInterval = 5 * time.Second
 // term is the time for which an instance is the active one.
 type term struct {
 	*Service
-	// begin is where the follower was when the term began, by partition. It hands
-	// the facts from there on to the term itself; those before, from where the last
-	// checkpoint was, are read by catchUp.
-	begin []int64
-	// facts is the offset up to which catchUp has come, -1 when it is done. With
-	// mu.
+	// facts is the offset up to which catchUp has come in each partition, from where
+	// the last checkpoint was; followed when it is done. With mu.
 	facts []int64
 	// privateCAs is with mu; newPrivateCA says that it has one of which the key
 	// identifier is not known.
@@ -122,7 +118,7 @@ func (s *Service) takeOver(ctx context.Context) (*term, error) {
 		_ = json.Unmarshal(sync.State, &done)
 	}
 	t := &term{
-		Service: s, begin: make([]int64, s.partitions), facts: make([]int64, s.partitions), dirty: true,
+		Service: s, facts: make([]int64, s.partitions), dirty: true,
 		newPrivateCA: make(chan struct{}, 1), merged: make(map[string]string),
 	}
 	var err error
@@ -130,7 +126,6 @@ func (s *Service) takeOver(ctx context.Context) (*term, error) {
 		s.log.Warn("what is remembered of the CAs of AWS Private CA cannot be read; they have to be found again", zap.Error(err))
 	}
 	s.metrics.waiting.Set(float64(t.privateCAs.waiting))
-	copy(t.begin, s.next)
 	copy(t.facts, done.Offsets)
 	s.term = t
 	s.log.Info("active", zap.Int("certificates", s.certs.Len()), zap.Int("cas", len(s.cas)), zap.Int("revoked", s.revoked.n), zap.Duration("took", time.Since(began)))
@@ -180,46 +175,65 @@ func (t *term) run(ctx context.Context) error {
 	return nil
 }
 
-// catchUp merges the facts that came before the term and after the last
-// checkpoint.
+// catchUp merges the facts that came after the last checkpoint, one partition
+// after the other, up to where follow is. Until then follow leaves the partition's
+// facts alone: a fact that is merged before an older one of the same certificate
+// would hide what that one changed.
 func (t *term) catchUp(ctx context.Context) error {
 	var buf kafka.FetchBuffer
-	for p, end := range t.begin {
-		for from := t.facts[p]; from < end; {
+	for p := range t.facts {
+		for !t.caughtUp(p) {
+			from := t.facts[p] // written here alone
 			batch, err := t.opts.Client.FetchFrom(ctx, schemas.TopicIdentities, p, from, &buf)
 			if errors.Is(err, kafka.ErrOffsetOutOfRange) {
 				first, ferr := t.opts.Client.FirstOffset(ctx, schemas.TopicIdentities, p)
 				if ferr != nil {
 					return fmt.Errorf("registry: %w", ferr)
 				}
+				t.mu.Lock()
 				if first <= from {
-					break // the topic is another one than that of the checkpoint
+					first = t.next[p] // nothing is there that could be read
 				}
-				from = first
+				t.facts[p] = first
+				t.mu.Unlock()
 				continue
 			}
 			if err != nil && !errors.Is(err, kafka.ErrCorrupt) {
 				return fmt.Errorf("registry: %w", err)
 			}
 			t.mu.Lock()
+			// What follow has not come to yet is for it, or for the next round.
+			end := t.next[p]
 			for i := range batch.Records {
 				if r := &batch.Records[i]; r.Offset < end {
 					t.catchUpRecord(r)
 				}
 			}
-			from = batch.Next
-			t.facts[p] = min(from, end)
+			t.facts[p] = min(batch.Next, end)
 			t.mu.Unlock()
 			if err := t.flushWhenFull(ctx); err != nil {
 				return err
 			}
 		}
-		t.mu.Lock()
-		t.facts[p] = -1
-		t.mu.Unlock()
 	}
 	return nil
 }
+
+// caughtUp reports whether all facts of a partition that follow has passed are
+// merged, and hands the partition's facts to follow when they are. Both happen
+// under mu, which follow holds while it takes a batch: no fact is between them.
+func (t *term) caughtUp(partition int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.facts[partition] < t.next[partition] {
+		return false
+	}
+	t.facts[partition] = followed
+	return true
+}
+
+// followed stands in term.facts for a partition whose facts follow takes.
+const followed = -1
 
 func (t *term) catchUpRecord(r *kafka.FetchedRecord) {
 	kind, name, _ := strings.Cut(string(r.Key), "/")
@@ -244,8 +258,8 @@ func (t *term) publishAndCheckpoint(ctx context.Context) error {
 		var lag int64
 		for p := range t.next {
 			lag += max(0, t.ends[p]-t.next[p])
-			if t.facts[p] >= 0 {
-				lag += max(0, t.begin[p]-t.facts[p])
+			if t.facts[p] != followed {
+				lag += max(0, t.next[p]-t.facts[p])
 			}
 		}
 		t.metrics.lag.Set(float64(lag))
@@ -270,7 +284,7 @@ func (t *term) checkpoint(ctx context.Context) error {
 	state := factsState{Offsets: make([]int64, len(t.next))}
 	for p := range t.next {
 		state.Offsets[p] = t.facts[p]
-		if t.facts[p] < 0 {
+		if t.facts[p] == followed {
 			state.Offsets[p] = t.next[p]
 		}
 	}
