@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -167,18 +168,32 @@ func (p *pool) put(s *session) {
 // waits for a kill that is under way, which would otherwise hit the session's
 // next statement. (The engine gives no handle to a statement and no way to
 // choose its query_id; log_comment is what can be set and searched for.)
+//
+// One kill is not enough: it finds nothing when ctx ends while the statement is
+// only being prepared, and a query without an end would keep the session for ever.
 func (p *pool) watch(ctx context.Context, s *session) (done func()) {
-	killed := make(chan struct{})
+	ended, killed := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(killed)
-		p.kill(s.mark)
+		for {
+			p.kill(s.mark)
+			select {
+			case <-ended:
+				return
+			case <-time.After(killAgain):
+			}
+		}
 	})
 	return func() {
+		close(ended)
 		if !stop() {
 			<-killed
 		}
 	}
 }
+
+// killAgain is how long after a kill the next one follows.
+const killAgain = 200 * time.Millisecond
 
 func (p *pool) kill(mark string) {
 	p.controlMu.Lock()
