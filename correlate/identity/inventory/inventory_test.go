@@ -146,6 +146,12 @@ func running(t *testing.T, opts Options, m *memory) (v *Inventory, stop func()) 
 	}
 }
 
+// sleep lets time pass in a bubble, and what happens in it come to rest.
+func sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func TestCycle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api, pem := fleet(t, 60, 25)
@@ -154,7 +160,7 @@ func TestCycle(t *testing.T) {
 		m := newMemory()
 		_, stop := running(t, Options{Client: api}, m)
 		defer stop()
-		time.Sleep(time.Minute)
+		sleep(time.Minute)
 		if m.saved.Total != 61 || m.saved.Complete.IsZero() || m.described() != 60 || len(m.cas) != 1 {
 			t.Errorf("%+v, %d described, %d CAs", m.saved, m.described(), len(m.cas))
 		}
@@ -170,7 +176,7 @@ func TestCycle(t *testing.T) {
 		changed := fakeiot.Certificate{ID: id("7"), PEM: pem, Status: types.CertificateStatusRevoked, Created: time.Now()}
 		api.Put(changed)
 		api.Remove(id("8"))
-		time.Sleep(24 * time.Hour)
+		sleep(24 * time.Hour)
 		if got := api.Calls("DescribeCertificate") - before; got != 2 {
 			t.Errorf("%d certificates were described again, want 2", got)
 		}
@@ -190,7 +196,7 @@ func TestQuota(t *testing.T) {
 		m := newMemory()
 		_, stop := running(t, Options{Client: api, Interval: 24 * time.Hour, Quotas: map[string]float64{opDescribeCertificate: 8}}, m)
 		defer stop()
-		time.Sleep(time.Hour)
+		sleep(time.Hour)
 		if got := api.Calls("DescribeCertificate"); got < 3600*4*95/100 || got > 3600*4+10 {
 			t.Errorf("%d calls in an hour; the quota is 8 a second, and half of it is to be used", got)
 		}
@@ -210,7 +216,7 @@ func TestPriorities(t *testing.T) {
 		m.certs[moved] = &schemas.Certificate{ID: moved, Status: schemas.CertInactive, NotAfter: time.Now(), Created: time.Now()}
 		v, stop := running(t, Options{Client: api, Concurrency: 1}, m)
 		defer stop()
-		time.Sleep(20 * time.Second)
+		sleep(20 * time.Second)
 		if at := slices.Index(api.Described(), moved); at < 0 || at > 40 {
 			t.Errorf("the one that changed was the %dth", at)
 		}
@@ -218,7 +224,7 @@ func TestPriorities(t *testing.T) {
 		before := len(api.Described())
 		v.Want(id("new"))
 		v.Want(id("nobody's"))
-		time.Sleep(2 * time.Second)
+		sleep(2 * time.Second)
 		got := api.Described()[before:]
 		if !slices.Contains(got[:3], id("new")) || !slices.Contains(got[:4], id("nobody's")) {
 			t.Errorf("what the logs showed had to wait: %d were described", len(got))
@@ -240,7 +246,7 @@ func TestRestart(t *testing.T) {
 				restarts := 0
 				for ; m.described() < 3000 && restarts < 60; restarts++ {
 					_, stop := running(t, Options{Client: api}, m)
-					time.Sleep(17 * time.Second)
+					sleep(17 * time.Second)
 					stop()
 					if expire && restarts == 2 {
 						api.ExpireMarkers()
@@ -275,18 +281,18 @@ func TestThrottling(t *testing.T) {
 		}
 		_, stop := running(t, Options{Client: api, Interval: 24 * time.Hour}, m)
 		defer stop()
-		time.Sleep(10 * time.Second)
+		sleep(10 * time.Second)
 		throttle(true)
-		time.Sleep(time.Minute)
+		sleep(time.Minute)
 		before := api.Calls("DescribeCertificate")
-		time.Sleep(time.Minute)
+		sleep(time.Minute)
 		if got := api.Calls("DescribeCertificate") - before; got > 30 {
 			t.Errorf("%d calls in a minute while AWS throttles: 300 is what it does otherwise", got)
 		}
 		throttle(false)
 		time.Sleep(5 * time.Minute) // to recover
 		before = api.Calls("DescribeCertificate")
-		time.Sleep(time.Minute)
+		sleep(time.Minute)
 		if got := api.Calls("DescribeCertificate") - before; got < 280 {
 			t.Errorf("%d calls in a minute after AWS took them again", got)
 		}
@@ -312,7 +318,7 @@ func TestFailures(t *testing.T) {
 		})
 		_, stop := running(t, Options{Client: api}, m)
 		defer stop()
-		time.Sleep(2 * time.Minute)
+		sleep(2 * time.Minute)
 		if len(m.problems) == 0 || m.saved.Problem == "" || !m.saved.Complete.IsZero() {
 			t.Errorf("AWS is away: %v, %+v", m.problems, m.saved)
 		}
@@ -325,7 +331,7 @@ func TestFailures(t *testing.T) {
 			}
 			return nil
 		})
-		time.Sleep(10 * time.Minute)
+		sleep(10 * time.Minute)
 		if m.described() != 100 || m.saved.Problem != "" {
 			t.Errorf("%d described, %+v", m.described(), m.saved)
 		}
