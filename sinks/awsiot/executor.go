@@ -94,6 +94,9 @@ func (e *executor) run() {
 	for attempt := 0; ; attempt++ {
 		err := e.restore(&followers)
 		if err == nil {
+			if attempt > 0 { // else it would hide what a call says that restore has begun
+				e.o.Status.OK()
+			}
 			break
 		}
 		if e.soft.Err() != nil {
@@ -105,7 +108,6 @@ func (e *executor) run() {
 			return
 		}
 	}
-	e.o.Status.OK()
 	e.s.breaker.Store(e.breaker)
 	defer e.s.breaker.Store(nil)
 	e.tick()
