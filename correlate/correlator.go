@@ -112,8 +112,24 @@ func (c *Correlator) Rules() *rules.Set { return c.rules.Load() }
 
 // Run joins the group and works until ctx ends.
 func (c *Correlator) Run(ctx context.Context) error {
-	if err := c.openStore(ctx); err != nil {
+	if err := c.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped before it began
+		}
 		return fmt.Errorf("correlate: %w", err)
+	}
+	group := c.opts.Group
+	group.GroupID = c.opts.GroupID
+	group.Topics = []string{schemas.TopicEvents, schemas.TopicMatches}
+	group.Registerer = c.opts.Registerer
+	group.Logger = c.log
+	return kafka.RunGroup(ctx, c.opts.Client, group, c.work)
+}
+
+// prepare opens the store of snapshots and learns how many partitions there are.
+func (c *Correlator) prepare(ctx context.Context) error {
+	if err := c.openStore(ctx); err != nil {
+		return err
 	}
 	for topic, n := range map[string]*int{
 		schemas.TopicEvents:     &c.events,
@@ -123,16 +139,11 @@ func (c *Correlator) Run(ctx context.Context) error {
 	} {
 		count, err := c.opts.Client.Partitions(ctx, topic)
 		if err != nil {
-			return fmt.Errorf("correlate: %w", err)
+			return err
 		}
 		*n = count
 	}
-	group := c.opts.Group
-	group.GroupID = c.opts.GroupID
-	group.Topics = []string{schemas.TopicEvents, schemas.TopicMatches}
-	group.Registerer = c.opts.Registerer
-	group.Logger = c.log
-	return kafka.RunGroup(ctx, c.opts.Client, group, c.work)
+	return nil
 }
 
 // openStore makes the store of snapshots another than tocsin.state, if one is set.

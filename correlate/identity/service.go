@@ -156,12 +156,15 @@ func New(opts Options) *Service {
 
 // Run follows tocsin.identities and is a member of the group until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	var err error
-	if s.partitions, err = s.opts.Client.Partitions(ctx, schemas.TopicIdentities); err != nil {
-		return fmt.Errorf("registry: %w", err)
-	}
-	if s.eventPartitions, err = s.opts.Client.Partitions(ctx, schemas.TopicEvents); err != nil {
-		return fmt.Errorf("registry: %w", err)
+	for topic, n := range map[string]*int{schemas.TopicIdentities: &s.partitions, schemas.TopicEvents: &s.eventPartitions} {
+		count, err := s.opts.Client.Partitions(ctx, topic)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was not to start any more
+		}
+		if err != nil {
+			return fmt.Errorf("registry: %w", err)
+		}
+		*n = count
 	}
 	s.next, s.ends = make([]int64, s.partitions), make([]int64, s.partitions)
 	var followers sync.WaitGroup
