@@ -1,7 +1,5 @@
 package config
 
-import "fmt"
-
 // Decisions is the HTTP endpoint that brokers ask about certificates.
 type Decisions struct {
 	Enabled        bool      `yaml:"enabled"`
@@ -23,24 +21,6 @@ func (v *validator) decisions(c *Decisions) {
 	}
 	const path = "decisions"
 	host, ok := v.address(path+".listen", c.Listen)
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		v.bad(path+".tls", "a certificate needs both cert_file and key_file")
-	}
-	if c.TLS.CertFile != "" && c.TLS.TerminatedUpstream {
-		v.bad(path+".tls.terminated_upstream", "is set together with a certificate; keep one of them")
-	}
-	if ok && !isLoopback(host) {
-		if len(c.AccessKeys) == 0 {
-			v.bad(path+".access_keys", "anyone could ask %s about certificates; set access_keys or access_keys_file, or listen on 127.0.0.1", c.Listen)
-		}
-		if c.TLS.CertFile == "" && !c.TLS.TerminatedUpstream {
-			v.bad(path+".tls", "access keys would cross the network in the clear; set cert_file and key_file, or terminated_upstream: true behind a proxy that speaks TLS")
-		}
-	}
-	for i, key := range c.AccessKeys {
-		if len(key) < 16 || len(key) > 4096 {
-			v.bad(fmt.Sprintf("%s.access_keys[%d]", path, i), "has %d bytes; want 16 to 4096 (openssl rand -hex 32 makes a good one)", len(key))
-		}
-	}
+	v.guarded(path, host, ok, &c.TLS, c.AccessKeys, "ask "+c.Listen+" about certificates")
 	between(v, path+".max_requests", c.MaxRequests, 1, 100_000)
 }

@@ -242,26 +242,7 @@ func (v *validator) firehose(c *Firehose) {
 	if c.Path == c.EventsPath {
 		v.bad(path+".events_path", "is the same as path")
 	}
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		v.bad(path+".tls", "a certificate needs both cert_file and key_file")
-	}
-	if c.TLS.CertFile != "" && c.TLS.TerminatedUpstream {
-		v.bad(path+".tls.terminated_upstream", "is set together with a certificate; keep one of them")
-	}
-	if ok && !isLoopback(host) {
-		if len(c.AccessKeys) == 0 {
-			v.bad(path+".access_keys", "anyone could send events to %s; set access_keys or access_keys_file, or listen on 127.0.0.1", c.Listen)
-		}
-		if c.TLS.CertFile == "" && !c.TLS.TerminatedUpstream {
-			v.bad(path+".tls", "access keys would cross the network in the clear; set cert_file and key_file, or terminated_upstream: true behind a load balancer that speaks TLS")
-		}
-	}
-	for i, key := range c.AccessKeys {
-		// Firehose sends the key as configured, at most 4096 bytes of it.
-		if len(key) < 16 || len(key) > 4096 {
-			v.bad(fmt.Sprintf("%s.access_keys[%d]", path, i), "has %d bytes; want 16 to 4096 (openssl rand -hex 32 makes a good one)", len(key))
-		}
-	}
+	v.guarded(path, host, ok, &c.TLS, c.AccessKeys, "send events to "+c.Listen)
 	between(v, path+".max_body", c.MaxBody, 1<<20, 1<<30)
 	between(v, path+".max_in_flight", c.MaxInFlight, c.MaxBody, 64<<30)
 	between(v, path+".max_requests", c.MaxRequests, 1, 100_000)
